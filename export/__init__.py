@@ -1,0 +1,1 @@
+"""Torch models to ONNX: graph export, parity check, bundle writer."""

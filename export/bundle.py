@@ -1,0 +1,131 @@
+"""Write a bundle: graphs, manifest with hashes, parity tensors, licences, model card."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from export.dit import example_inputs, export_dit
+from export.graphs import golden, graph_signature
+from pkontext import __version__, bundle, synth
+from pkontext.curves import CHANNELS
+from train.dit_model import DiT
+from train.loop import git_revision
+
+ATTRIBUTION = (
+    "Weights trained on (n)ASAP v2.1 (Peter et al. 2023; Foscarin et al. 2020; performances from "
+    "MAESTRO, Hawthorne et al. 2019, and the Yamaha e-Piano Competition), CC BY-NC-SA 4.0"
+)
+PARITY_FILE = "parity.npz"
+#: ONNX Runtime against torch, on state values of about unit size.
+PARITY_ATOL = 2e-3
+
+
+def write_bundle(
+    out: Path,
+    codec_folder: Path,
+    curve_model: DiT,
+    latent_model: DiT,
+    curve_stats: dict[str, list[float]],
+    sampler: bundle.SamplerEntry,
+    identity: str,
+    version: str,
+    training: dict,
+    soundfont: str = "package:FluidR3_piano.sf2",
+    documents: dict[str, str] | None = None,
+    licences: tuple[bundle.LicenceEntry, ...] = (),
+) -> Path:
+    """Export both DiTs beside a codec's graphs and describe everything in the manifest.
+
+    Parameters
+    ----------
+    out : Path
+        New bundle folder; an old one is replaced only when all of the new one is written.
+    codec_folder : Path
+        ``encoder.onnx``, ``decoder.onnx`` and ``codec.json`` of `export.codec.export_codec`.
+    curve_stats : dict
+        ``mean`` and ``std`` of the curves in training.
+    documents : dict, optional
+        Text files by name, such as the model card and licence texts.
+
+    Returns
+    -------
+    Path
+        The bundle's folder, verified.
+    """
+    import json
+
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    parity: dict[str, np.ndarray] = dict(np.load(codec_folder / "parity.npz"))
+    for name in ("encoder", "decoder"):
+        shutil.copyfile(codec_folder / f"{name}.onnx", part / f"{name}.onnx")
+    models = {
+        "dit_curves": (curve_model, sampler.curve_window),
+        "dit_latents": (latent_model, sampler.latent_window),
+    }
+    for name, (model, frames) in models.items():
+        error = export_dit(model, frames, part / f"{name}.onnx")
+        if error > PARITY_ATOL:
+            raise ValueError(f"{name} differs from torch by {error:.2g}, more than {PARITY_ATOL:g}")
+        parity |= golden(name, model, example_inputs(model.config, frames, seed=1))
+    np.savez_compressed(part / PARITY_FILE, **parity)  # type: ignore[arg-type]
+    for name, text in (documents or {}).items():
+        (part / name).write_text(text, encoding="utf-8")
+
+    entry = bundle.CodecEntry(**json.loads((codec_folder / "codec.json").read_text()))
+    manifest = bundle.Manifest(
+        schema=bundle.SCHEMA,
+        id=identity,
+        version=version,
+        min_app_version=__version__,
+        created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        git_revision=git_revision(),
+        graphs={name: _graph_entry(part, f"{name}.onnx") for name in ("encoder", "decoder", *models)},
+        codec=entry,
+        latent_stats=bundle.LatentStats((0.0,) * entry.dim, (1.0,) * entry.dim),
+        curves=tuple(
+            bundle.CurveEntry(name, unit, float(mean), float(std))
+            for (name, unit), mean, std in zip(CHANNELS, curve_stats["mean"], curve_stats["std"], strict=True)
+        ),
+        sampler=sampler,
+        synth=_synth_entry(part, soundfont),
+        parity=bundle.ParityEntry(PARITY_FILE, *_hash(part / PARITY_FILE), atol=PARITY_ATOL),
+        training=training,
+        licences=licences,
+        files=tuple(bundle.FileEntry(name, *_hash(part / name)) for name in (documents or {})),
+    )
+    bundle.write_manifest(part, manifest)
+    bundle.open_bundle(part)
+    old = out.with_name(out.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    part.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+    return out
+
+
+def _graph_entry(folder: Path, file: str) -> bundle.GraphEntry:
+    inputs, outputs, opset = graph_signature(folder / file)
+    tensors = [
+        tuple(bundle.TensorEntry(t["name"], t["dtype"], tuple(t["shape"])) for t in side)
+        for side in (inputs, outputs)
+    ]
+    return bundle.GraphEntry(file, *_hash(folder / file), opset, *tensors)
+
+
+def _synth_entry(folder: Path, soundfont: str) -> bundle.SynthEntry:
+    path = bundle.resolve_file(folder, soundfont)
+    gain = synth.SynthSpec(path).gain
+    return bundle.SynthEntry(soundfont, *_hash(path), gain=gain, deadpan_velocity=synth.DEADPAN_VELOCITY)
+
+
+def _hash(path: Path) -> tuple[str, int]:
+    data = path.read_bytes()
+    return hashlib.sha256(data).hexdigest(), len(data)

@@ -1,0 +1,66 @@
+"""The texts that travel in a bundle: model card and licence notice."""
+
+# ruff: noqa: E501 - prose in templates
+
+from __future__ import annotations
+
+from export.bundle import ATTRIBUTION
+
+WEIGHTS_LICENCE = f"""\
+The network weights in this folder (*.onnx) are licensed under
+Creative Commons Attribution-NonCommercial-ShareAlike 4.0 International (CC BY-NC-SA 4.0).
+The licence text: https://creativecommons.org/licenses/by-nc-sa/4.0/legalcode
+
+Attribution
+-----------
+{ATTRIBUTION}.
+
+* S. D. Peter et al., "Automatic Note-Level Score-to-Performance Alignments in the ASAP Dataset",
+  TISMIR 2023, doi:10.5334/tismir.149
+* F. Foscarin et al., "ASAP: a dataset of aligned scores and performances for piano transcription",
+  ISMIR 2020
+* C. Hawthorne et al., "Enabling Factorized Piano Music Modeling and Generation with the MAESTRO
+  Dataset", ICLR 2019
+
+Changes: the performances were rendered to audio with the FluidR3 piano soundfont (MIT licence,
+(c) 2000-2002, 2008 Frank Wen) and neural networks were trained on the result. The data set itself
+is not contained.
+"""
+
+
+def model_card(training: dict) -> str:
+    """Model card of a bundle from its ``training`` record, Markdown."""
+    codec, curves, latents = (training[name] for name in ("codec", "curves", "latents"))
+    return f"""\
+# Model card
+
+**What it does.** Performs piano scores. A curve network generates tempo, loudness, asynchrony, articulation and
+pedal from the notes; a latent network generates codec latents of the performed audio from the performed notes
+and the deadpan's latents; the codec turns latents into 44.1 kHz mono audio.
+
+**Data.** (n)ASAP v2.1, CC BY-NC-SA 4.0, split by work.
+
+| part | data | steps | minutes | parameters | validation loss |
+|---|---|---|---|---|---|
+| codec | {codec["excerpts"]} excerpts of {codec["seconds"]:.0f} s | {_cells(codec)} |
+| curves | {curves["performances"]} performances, {curves["hours"]:.1f} h | {_cells(curves)} |
+| latents | {latents["performances"]} performances, {latents["hours"]:.1f} h | {_cells(latents)} |
+
+Rendered audio is the FluidR3 piano, at most {latents["seconds"]:.0f} s of a performance. Composers from Bach to
+Ravel; performers are mostly competitors of the Yamaha e-Piano Competition. Nothing of the validation and test
+works was trained on. Hardware: {training["hardware"]}. Seed {training["seed"]}. Losses were still falling when
+the time was up.
+
+**Numbers.** `docs/evaluation.md` of the project has correlations with human performers and note scores.
+
+**Limits.** One piano sound, solo piano only, Western classical repertoire, no ornaments beyond what is notated,
+no una corda. It does not know dynamic marks or slurs: MIDI files rarely hold them. Briefly trained on a CPU.
+
+**Licence.** CC BY-NC-SA 4.0, because of the data; see `LICENSE.weights.txt`.
+"""
+
+
+def _cells(part: dict) -> str:
+    """Steps, minutes, parameters and validation loss of one part."""
+    millions = part["parameters"] / 1e6
+    return f"{part['steps']} | {part['minutes']:.0f} | {millions:.1f} M | {part['val_loss']:.4f}"

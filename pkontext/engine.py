@@ -1,0 +1,293 @@
+"""From a score to performed audio: the stages, pulled one from the other.
+
+``Score → deadpan → curves (windows) → performed notes → latents (windows) → audio``. Every stage
+works on a fixed grid and draws noise from (seed, stage, window), so a take depends on score,
+settings and bundle alone, not on how it is chunked, paused or exported.
+
+Threading: a `Rendering` and everything it opens belong to the thread that iterates it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from pkontext import curves as pc
+from pkontext import synth
+from pkontext.bundle import Bundle
+from pkontext.codec import PianoCodec
+from pkontext.deadpan import LEAD_FRAMES, TAIL_FRAMES, deadpan_from_score
+from pkontext.errors import InputError
+from pkontext.features import latent_local, roll
+from pkontext.perform import CurveSource
+from pkontext.runtime import Graph
+from pkontext.sampler import LATENT_STAGE, sample, window_noise
+from pkontext.take import CancelFn, Progress, ProgressFn, RenderSettings, check_cancelled, check_settings
+from pkontext.types import Score
+from pkontext.windows import LATENT_LOOKAHEAD, Window, context_reach, context_window, window_grid
+
+__all__ = ["Progress", "RenderSettings", "Rendering", "open_rendering"]
+
+_FADE_SEC = 0.4
+
+
+class Rendering:
+    """One take being rendered. Iterate `chunks` for its audio.
+
+    Raises
+    ------
+    InputError
+        For settings out of range or a span without notes.
+    BundleError, ProviderError
+        When the graphs cannot be opened.
+    """
+
+    def __init__(
+        self, score: Score, bundle: Bundle, settings: RenderSettings, threads: int = 0, provider: str = "auto"
+    ) -> None:
+        check_settings(settings)
+        self.score, self.bundle, self.settings = score, bundle, settings
+        manifest = bundle.manifest
+        self.codec = PianoCodec.from_bundle(bundle, threads, provider)
+        self.frame_sec = self.codec.frame_sec
+        self.deadpan = deadpan_from_score(score, settings.tempo, self.frame_sec)
+        self._playing = _notes_in_span(score, settings)
+        self._latent_graph = Graph(bundle.graph_path("dit_latents"), threads, provider)
+        curve_graph = Graph(bundle.graph_path("dit_curves"), threads, provider)
+        self.curve_source = CurveSource(curve_graph, manifest, self.deadpan, settings)
+        self._deadpan_stream = self.codec.encode_stream(self._deadpan_audio())
+        self._deadpan_latents: list[np.ndarray] = []
+        self._deadpan_count = 0
+        self._first_frame: int | None = None
+        self._cancelled: CancelFn | None = None
+
+    @property
+    def sample_rate(self) -> int:
+        """Hertz."""
+        return self.bundle.manifest.codec.sample_rate
+
+    @property
+    def channels(self) -> int:
+        """Channels of the audio."""
+        return 1
+
+    def chunks(
+        self, progress: ProgressFn | None = None, cancelled: CancelFn | None = None
+    ) -> Iterator[np.ndarray]:
+        """Render the take, in order, once.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Called after each window, on the calling thread.
+        cancelled : callable, optional
+            Asked between network calls; when it returns True, `Cancelled` is raised.
+
+        Yields
+        ------
+        ndarray
+            float32 ``[n, 1]``.
+        """
+        self._cancelled = cancelled
+        voice = self._neural if self.settings.voice == "neural" else self._sampler_voice
+        for chunk in _fade_end(voice(progress), round(_FADE_SEC * self.sample_rate)):
+            check_cancelled(cancelled)
+            yield chunk
+
+    def notes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Every note of the span and the pedal while it plays, in performed seconds of the audio.
+
+        Returns
+        -------
+        notes : ndarray of NOTE
+        pedals : ndarray of PEDAL
+        """
+        self.curve_source.extend(self.deadpan.frames, self._cancelled)
+        notes, pedals, _ = self._performed(self.deadpan.frames)
+        shift = self._first_performed_frame() * self.frame_sec
+        notes["onset_sec"] -= shift
+        pedals["time_sec"] -= shift
+        end = self._last_performed_frame(notes) * self.frame_sec
+        at_start = max(int(np.searchsorted(pedals["time_sec"], 0, side="right")) - 1, 0)
+        pedals = pedals[at_start : np.searchsorted(pedals["time_sec"], end)]
+        pedals["time_sec"] = np.maximum(pedals["time_sec"], 0)
+        return notes, pedals
+
+    # -- stages ---------------------------------------------------------------------------------
+
+    def _deadpan_audio(self) -> Iterator[np.ndarray]:
+        deadpan, manifest = self.deadpan, self.bundle.manifest
+        spec = synth.SynthSpec(self.bundle.soundfont, manifest.synth.gain, manifest.codec.sample_rate)
+        events = synth.events_from_notes(deadpan.notes, None, spec.sample_rate)
+        return synth.render(events, spec, deadpan.frames * manifest.codec.hop)
+
+    def _deadpan_until(self, frame: int) -> np.ndarray:
+        """Deadpan latents of the piece, at least up to ``frame`` or the end."""
+        while self._deadpan_count < min(frame, self.deadpan.frames):
+            check_cancelled(self._cancelled)
+            latents = next(self._deadpan_stream)
+            self._deadpan_latents.append(latents)
+            self._deadpan_count += len(latents)
+        self._deadpan_latents = [np.concatenate(self._deadpan_latents)]
+        return self._deadpan_latents[0]
+
+    def _performed(self, frames: int) -> tuple[np.ndarray, np.ndarray, pc.TimeMap]:
+        """Notes of the span, pedal and time map on the performed axis, by the first ``frames`` curves."""
+        curves, time_map = self.curve_source.curves(frames), self.curve_source.time_map(frames)
+        notes = pc.notes_from_curves(self.deadpan.notes, curves, self.frame_sec, time_map)
+        return notes[self._playing], pc.pedals_from_curves(curves, time_map, self.frame_sec), time_map
+
+    def _first_performed_frame(self) -> int:
+        """Performed frame at which the audio starts: the lead before the first note of the span."""
+        if self._first_frame is None:
+            onset = float(self.deadpan.notes["onset_sec"][self._playing].min())
+            self.curve_source.extend(int(onset / self.frame_sec) + 2, self._cancelled)
+            performed = float(self.curve_source.time_map().to_performed(np.array([onset]))[0])
+            self._first_frame = max(int(performed / self.frame_sec) - LEAD_FRAMES, 0)
+        return self._first_frame
+
+    def _last_performed_frame(self, notes: np.ndarray) -> int:
+        """Frame after the decay of the last note; an estimate until curves reach its end."""
+        end = float((notes["onset_sec"] + notes["duration_sec"]).max())
+        return int(np.ceil(end / self.frame_sec)) + TAIL_FRAMES
+
+    def _latent_windows(self, progress: ProgressFn | None) -> Iterator[np.ndarray]:
+        """Performed latents, the kept frames of one window at a time."""
+        sampler = self.bundle.manifest.sampler
+        size = sampler.latent_window
+        first = self._first_performed_frame()
+        tail = np.zeros((0, self.codec.entry.dim), np.float32)
+        begun = time.monotonic()
+        for window in window_grid(size, sampler.latent_overlap, LATENT_LOOKAHEAD, first):
+            state, last = self._latent_window(window, tail)
+            stop = min(window.stop, last)
+            kept = state[window.given : stop - window.start]
+            tail = state[: stop - window.start][-sampler.latent_overlap :]
+            if progress is not None:
+                advance = size - sampler.latent_overlap - LATENT_LOOKAHEAD
+                windows = max(-(-(last - first - sampler.latent_overlap) // advance), window.number + 1)
+                done, total = (stop - first) * self.frame_sec, (last - first) * self.frame_sec
+                elapsed = time.monotonic() - begun
+                progress(Progress("perform", window.number + 1, windows, done, total, elapsed))
+            yield kept
+            if window.stop >= last:
+                return
+
+    def _latent_window(self, window: Window, given_tail: np.ndarray) -> tuple[np.ndarray, int]:
+        """Sample one window; returns its latents and the last performed frame as known so far."""
+        size, frame_sec = self.bundle.manifest.sampler.latent_window, self.frame_sec
+        notes, pedals, time_map = self._performed_for(window, size)
+        end = pc.sounding_end(notes, pedals)
+        painted = roll(
+            notes["onset_sec"], end, end, notes["pitch"], notes["velocity"], window.start, size, frame_sec
+        )
+        span = np.arange(window.start - size, window.start + 2 * size) + 0.5
+        position = time_map.to_deadpan(span * frame_sec) / frame_sec - 0.5
+        deadpan = self._deadpan_until(context_reach(position, size, size))
+        shown = context_window(deadpan, position, size, size)
+
+        dim = self.codec.entry.dim
+        given = np.zeros((1, size, dim), np.float32)
+        known = np.zeros_like(given)
+        given[0, : window.given] = given_tail
+        known[0, : window.given] = 1
+        inputs = {
+            "known": known,
+            "local": latent_local(painted, shown["same"], size, dim)[None],
+            "position": np.arange(size, dtype=np.float32)[None],
+            "context": shown["context"][None],
+            "context_position": shown["context_position"][None],
+        }
+
+        def predict(x: np.ndarray, when: float) -> np.ndarray:
+            check_cancelled(self._cancelled)
+            return self._latent_graph(x=x, time=np.array([when], np.float32), **inputs)
+
+        sampler = self.bundle.manifest.sampler
+        noise = window_noise(self.settings.seed, LATENT_STAGE, window.number, given.shape)
+        steps = self.settings.steps or sampler.latent_steps
+        state = sample(predict, noise, given, known, steps, sampler.solver)[0]
+        return state, self._last_performed_frame(notes)
+
+    def _performed_for(self, window: Window, size: int) -> tuple[np.ndarray, np.ndarray, pc.TimeMap]:
+        """Notes, pedal and time map by the curves that a window needs, and no others.
+
+        More may be committed, when someone asked for the notes; the window must not depend on that.
+        Curves that reach the last onset are extended to its end, which says where the audio ends.
+        """
+        source = self.curve_source
+        until = (window.start + size + LATENT_LOOKAHEAD) * self.frame_sec
+        frames = source.frames_until(until, 0, self._cancelled)
+        playing = self.deadpan.notes[self._playing]
+        if frames > playing["onset_sec"].max() / self.frame_sec + 1:
+            end = (playing["onset_sec"] + playing["duration_sec"]).max()
+            frames = source.frames_until(until, int(end / self.frame_sec) + 2, self._cancelled)
+        return self._performed(frames)
+
+    # -- voices ---------------------------------------------------------------------------------
+
+    def _neural(self, progress: ProgressFn | None) -> Iterator[np.ndarray]:
+        return self.codec.decode_stream(self._latent_windows(progress))
+
+    def _sampler_voice(self, progress: ProgressFn | None) -> Iterator[np.ndarray]:
+        manifest, begun = self.bundle.manifest, time.monotonic()
+        notes, pedals = self.notes()
+        soundfont = self.settings.soundfont or self.bundle.soundfont
+        spec = synth.SynthSpec(soundfont, manifest.synth.gain, self.sample_rate)
+        total = self._last_performed_frame(notes) * manifest.codec.hop
+        step = self.bundle.manifest.sampler.latent_window * manifest.codec.hop
+        events = synth.events_from_notes(notes, pedals, self.sample_rate)
+        for number, chunk in enumerate(synth.render(events, spec, total, step), 1):
+            if progress is not None:
+                done = min(number * step, total) / self.sample_rate
+                elapsed = time.monotonic() - begun
+                progress(Progress("play", number, -(-total // step), done, total / self.sample_rate, elapsed))
+            yield chunk
+
+
+def open_rendering(
+    score: Score, bundle: Bundle, settings: RenderSettings, threads: int = 0, provider: str = "auto"
+) -> Rendering:
+    """Prepare a take of a score; nothing is rendered until its chunks are asked for.
+
+    Parameters
+    ----------
+    score : Score
+    bundle : Bundle
+        Verified, see `pkontext.bundle.open_bundle`.
+    settings : RenderSettings
+    threads : int
+        Threads of the networks, 0 for all cores.
+    provider : str
+        ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    """
+    return Rendering(score, bundle, settings, threads, provider)
+
+
+def _notes_in_span(score: Score, settings: RenderSettings) -> np.ndarray:
+    """Which notes of the score start inside the span; row numbers."""
+    onset = score.notes["onset_sec"]
+    end = np.inf if settings.end_sec is None else settings.end_sec
+    rows = np.flatnonzero((onset >= settings.start_sec - 1e-9) & (onset < end))
+    if not len(rows):
+        raise InputError(
+            "settings.span",
+            f"No note starts between {settings.start_sec:g} s and {end:g} s.",
+            f"The piece runs from {onset[0]:.1f} s to {score.duration_sec:.1f} s.",
+        )
+    return rows
+
+
+def _fade_end(chunks: Iterator[np.ndarray], samples: int) -> Iterator[np.ndarray]:
+    """Fade out the last ``samples`` of a stream, so that a ringing chord never ends in a click."""
+    held = np.zeros((0, 1), np.float32)
+    for chunk in chunks:
+        held = np.concatenate([held, chunk])
+        if len(held) > samples:
+            yield held[:-samples]
+            held = held[-samples:]
+    if len(held):
+        ramp = np.cos(np.linspace(0, np.pi / 2, len(held), dtype=np.float32)) ** 2
+        yield held * ramp[:, None]

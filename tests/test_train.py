@@ -1,0 +1,550 @@
+"""Training: what the networks see and learn from, and that a run is what its folder says."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from export.dit import load_dit
+from pkontext.curves import CHANNELS
+from pkontext.features import METRE, ROLL
+from pkontext.types import NOTE
+from train import codec as codec_task
+from train.codec_model import Block, Codec, CodecConfig
+from train.curves import GROUPS, CurveBatches, CurveData, random_known, train_curves
+from train.dit_model import DiT, DiTConfig, flow_loss
+from train.latents import LatentBatches, LatentData, train_latents
+from train.loop import LoopConfig, fit
+
+FRAME_SEC = 4096 / 44100
+SMALL = DiTConfig(state=3, local=5, context=4, patch=2, width=16, depth=2, heads=2)
+
+
+def dit_inputs(config: DiTConfig, batch: int = 2, frames: int = 12, extra: int = 8) -> dict[str, Tensor]:
+    """Random inputs of a DiT; the first quarter of the frames is given."""
+    generator = torch.Generator().manual_seed(5)
+    known = torch.zeros(batch, frames, config.state)
+    known[:, : frames // 4] = 1
+    inputs = {
+        "x": torch.randn(batch, frames, config.state, generator=generator),
+        "known": known,
+        "local": torch.randn(batch, frames, config.local, generator=generator),
+        "position": torch.arange(frames).float().repeat(batch, 1),
+        "time": torch.tensor([0.3, 0.8][:batch]),
+    }
+    if config.context:
+        inputs["context"] = torch.randn(batch, frames + extra, config.context, generator=generator)
+        inputs["context_position"] = torch.arange(frames + extra).float().repeat(batch, 1) - extra / 2
+    return inputs
+
+
+@pytest.fixture
+def dit() -> DiT:
+    """A random network whose modulation by time, which starts at zero, has an effect."""
+    torch.manual_seed(0)
+    model = DiT(SMALL).eval()
+    for layer in (model.modulation[1], model.out_modulation[1]):
+        nn.init.normal_(layer.weight, std=0.1)
+    return model
+
+
+# ---- the network --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", [SMALL, replace(SMALL, context=0)])
+def test_dit_keeps_the_shape_of_its_state(config: DiTConfig) -> None:
+    inputs = dit_inputs(config)
+    predicted = DiT(config)(**inputs)
+    assert predicted.shape == inputs["x"].shape and predicted.isfinite().all()
+
+
+@torch.no_grad()
+def test_only_distances_between_positions_count(dit: DiT) -> None:
+    inputs = dit_inputs(SMALL)
+    before = dit(**inputs)
+    moved = {k: v + 100 if "position" in k else v for k, v in inputs.items()}
+    torch.testing.assert_close(dit(**moved), before, atol=2e-6, rtol=0)  # 3e-7 measured
+    apart = {**inputs, "context_position": inputs["context_position"] + 100}
+    assert (dit(**apart) - before).abs().max() > 1e-2
+
+
+@torch.no_grad()
+def test_context_counts_and_may_be_left_out(dit: DiT) -> None:
+    inputs = dit_inputs(SMALL)
+    before = dit(**inputs)
+    other = dit(**{**inputs, "context": inputs["context"].flip(1)})
+    assert (other - before).abs().max() > 1e-2
+    without = dit(**{k: v for k, v in inputs.items() if not k.startswith("context")})
+    assert without.shape == before.shape and (without - before).abs().max() > 1e-2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["x", "known", "local", "position", "time"])
+def test_every_input_counts(dit: DiT, name: str) -> None:
+    inputs = dit_inputs(SMALL)
+    changed = inputs[name] * 0.5
+    assert (dit(**{**inputs, name: changed}) - dit(**inputs)).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_rows_of_a_batch_do_not_mix(dit: DiT) -> None:
+    inputs = dit_inputs(SMALL)
+    alone = dit(**{k: v[:1] for k, v in inputs.items()})
+    torch.testing.assert_close(dit(**inputs)[:1], alone, atol=1e-5, rtol=0)
+
+
+# ---- the loss -----------------------------------------------------------------------------------
+
+
+class Fixed(nn.Module):
+    """A network that predicts the same whatever it sees, and remembers what it saw."""
+
+    def __init__(self, predicted: Tensor) -> None:
+        super().__init__()
+        self.predicted = nn.Parameter(predicted)
+        self.seen = torch.zeros(0)
+
+    def forward(self, x: Tensor, known: Tensor, time: Tensor) -> Tensor:
+        self.seen = x.detach()
+        return self.predicted
+
+
+def masks() -> tuple[Tensor, Tensor, Tensor]:
+    """Clean state, known and weight ``[2, 10, 3]``: a prefix is known, padding has no weight."""
+    clean = torch.randn(2, 10, 3, generator=torch.Generator().manual_seed(1))
+    known, weight = torch.zeros_like(clean), torch.ones_like(clean)
+    known[:, :3] = 1
+    known[0, :, 1] = 1
+    weight[1, 8:] = 0
+    return clean, known, weight
+
+
+def test_perfect_prediction_costs_nothing() -> None:
+    clean, known, weight = masks()
+    losses = flow_loss(Fixed(clean.clone()), clean, known, weight)
+    assert losses["loss"] == 0 and losses["clean_mse"] == 0
+
+
+def test_nothing_is_learned_from_what_is_given_or_missing() -> None:
+    clean, known, weight = masks()
+    model = Fixed(torch.zeros_like(clean))
+    flow_loss(model, clean, known, weight)["loss"].backward()
+    assert model.predicted.grad is not None
+    ignored = (known > 0) | (weight == 0)
+    assert (model.predicted.grad[ignored] == 0).all()
+    assert (model.predicted.grad[~ignored] != 0).all()
+
+
+def test_what_lies_where_nothing_counts_cannot_change_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the flow's noise under given frames nor, for a blind network, the truth of ignored ones."""
+    clean, known, weight = masks()
+    draws = [torch.randn(2), torch.randn(2, 10, 3), torch.randn(2, 10, 3)]  # time, noise, error of the given
+
+    def loss(noise: Tensor, truth: Tensor, network: nn.Module) -> float:
+        drawn = iter([draws[0], noise, draws[2]])
+        monkeypatch.setattr(torch, "randn", lambda *_, **__: next(drawn))
+        return float(flow_loss(network, truth, known, weight)["loss"].detach())
+
+    seeing = Seeing()
+    expected = loss(draws[1], clean, seeing)
+    assert loss(torch.where(known > 0, draws[1] + 9, draws[1]), clean, seeing) == expected
+    assert loss(torch.where(known > 0, draws[1], draws[1] + 9), clean, seeing) != expected
+    blind = Fixed(torch.zeros_like(clean))
+    ignored = (known > 0) | (weight == 0)
+    assert loss(draws[1], torch.where(ignored, clean + 9, clean), blind) == loss(draws[1], clean, blind)
+
+
+class Seeing(nn.Module):
+    """A network whose every output depends on everything that it sees."""
+
+    def forward(self, x: Tensor, known: Tensor, time: Tensor) -> Tensor:
+        return x.mean((1, 2), keepdim=True) + 0.1 * x
+
+
+def test_given_frames_are_seen_almost_clean_and_the_others_noisy() -> None:
+    clean, known, weight = (t.repeat(500, 1, 1) for t in masks())
+    model = Fixed(torch.zeros_like(clean))
+    flow_loss(model, clean, known, weight)
+    off = (model.seen - clean).abs()
+    assert off[known > 0].pow(2).mean().sqrt() == pytest.approx(0.1, rel=0.05)
+    assert off[known == 0].mean() > 0.5
+
+
+def test_batch_with_everything_given_is_harmless() -> None:
+    clean, known, weight = masks()
+    losses = flow_loss(Fixed(clean + 1), clean, torch.ones_like(known), weight)
+    assert losses["loss"] == 0
+
+
+# ---- the loop -----------------------------------------------------------------------------------
+
+
+def line_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    x, y = batch
+    return {"loss": (model(x) - y).pow(2).mean()}
+
+
+def line_batches(first: int = 0, stop: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches that depend on their number alone; after number ``stop`` the run is interrupted."""
+    number = first
+    while stop is None or number < stop:
+        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(number))
+        yield x, x.sum(1, keepdim=True) + 1
+        number += 1
+    raise KeyboardInterrupt
+
+
+def line() -> nn.Module:
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1))
+
+
+def logged(out: Path, name: str) -> list[float]:
+    """Values of one column of a run's log, in order."""
+    with (out / "log.csv").open() as handle:
+        return [float(row["value"]) for row in csv.DictReader(handle) if row["name"] == name]
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> LoopConfig:
+    """Six steps, each logged."""
+    return LoopConfig(str(tmp_path / "run"), max_steps=6, lr=0.05, warmup=2, ema=0.5, log_every=1)
+
+
+def test_resumed_run_equals_an_uninterrupted_one(loop: LoopConfig, tmp_path: Path) -> None:
+    straight = fit(line(), line_loss, line_batches(), loop)
+    broken = replace(loop, out=str(tmp_path / "broken"), save_minutes=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(line(), line_loss, line_batches(stop=3), broken)
+    torch.manual_seed(99)
+    other = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1))  # its weights must not matter
+    resumed = fit(other, line_loss, line_batches(first=3), broken, resume=True)
+    for name, value in straight.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+    states = [load_file(Path(run.out) / "state.safetensors") for run in (loop, broken)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0] if name != "minutes")
+    assert logged(Path(broken.out), "loss") == logged(Path(loop.out), "loss")
+    assert int(states[1]["step"]) == 6
+
+
+def test_learning_rate_warms_up_and_ends_at_zero(loop: LoopConfig) -> None:
+    config = replace(loop, max_steps=40, warmup=4)
+    fit(line(), line_loss, line_batches(), config)
+    rates = logged(Path(config.out), "lr")
+    assert len(rates) == 40
+    assert rates[0] == pytest.approx(config.lr / 4)
+    assert np.argmax(rates) in (3, 4) and max(rates) == pytest.approx(config.lr, rel=0.02)
+    assert rates[19] == pytest.approx(config.lr / 2, rel=0.1)
+    assert rates[-1] < 0.002 * config.lr and (np.diff(rates[4:]) < 0).all()
+
+
+def test_time_budget_ends_the_run_and_the_schedule(loop: LoopConfig) -> None:
+    def slow() -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in line_batches():
+            time.sleep(0.01)
+            yield batch
+
+    config = replace(loop, max_steps=1_000_000, max_minutes=0.5 / 60)
+    started = time.monotonic()
+    fit(line(), line_loss, slow(), config)
+    assert 0.5 <= time.monotonic() - started < 1.5
+    rates = logged(Path(config.out), "lr")
+    assert 5 < len(rates) <= 50 and rates[-1] < 0.1 * config.lr
+
+
+def test_used_up_budget_trains_no_further(loop: LoopConfig) -> None:
+    trained = fit(line(), line_loss, line_batches(), loop)
+    again = fit(line(), line_loss, line_batches(stop=0), loop, resume=True)
+    for a, b in zip(trained.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["model.0.weight", "ema.2.bias", "step"])
+def test_resuming_is_strict(loop: LoopConfig, name: str) -> None:
+    fit(line(), line_loss, line_batches(), loop)
+    state = Path(loop.out) / "state.safetensors"
+    save_file({k: v for k, v in load_file(state).items() if k != name}, state)
+    with pytest.raises((RuntimeError, KeyError)):
+        fit(line(), line_loss, line_batches(), loop, resume=True)
+
+
+def test_weights_are_the_running_mean(loop: LoopConfig) -> None:
+    """After step k the mean moves by ``1 - min(ema, k / (k + 9))`` towards the weights."""
+    seen: list[Tensor] = []
+
+    def recording(model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        seen.append(model.state_dict()["0.weight"].clone())
+        return line_loss(model, batch)
+
+    trained = fit(line(), recording, line_batches(), loop)
+    state = load_file(Path(loop.out) / "state.safetensors")
+    mean = seen[0]
+    for step, weight in enumerate([*seen[1:], state["model.0.weight"]], 1):
+        mean = mean.lerp(weight, 1 - min(loop.ema, step / (step + 9)))
+    torch.testing.assert_close(trained.state_dict()["0.weight"], mean)
+    stored = load_file(Path(loop.out) / "model.safetensors")["0.weight"]
+    assert torch.equal(stored, trained.state_dict()["0.weight"])
+    assert not torch.equal(stored, state["model.0.weight"])
+
+
+def test_validation_sees_the_mean_and_changes_nothing(loop: LoopConfig, tmp_path: Path) -> None:
+    plain = fit(line(), line_loss, line_batches(), loop)
+    seen: list[Tensor] = []
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        assert not model.training and not torch.is_grad_enabled()
+        seen.append(model.state_dict()["0.weight"].clone())
+        return {"x": float(len(seen))}
+
+    config = replace(loop, out=str(tmp_path / "validated"), save_minutes=0.0)
+    checked = fit(line(), line_loss, line_batches(), config, validate=validate)
+    assert logged(Path(config.out), "val_x") == list(range(1, len(seen) + 1)) and len(seen) >= 6
+    assert torch.equal(seen[-1], checked.state_dict()["0.weight"])
+    assert torch.equal(checked.state_dict()["0.weight"], plain.state_dict()["0.weight"])
+
+
+# ---- what is given in training ------------------------------------------------------------------
+
+
+def test_masks_have_the_promised_kinds() -> None:
+    rng, frames, draws = np.random.default_rng(0), 256, 4000
+    kinds = dict.fromkeys(("nothing", "prefix", "both ends", "curves"), 0)
+    for _ in range(draws):
+        known = random_known(rng, frames)
+        assert known.shape == (frames, len(CHANNELS)) and set(np.unique(known)) <= {0.0, 1.0}
+        rows = known.all(1)
+        prefix = frames if rows.all() else int(np.argmin(rows))
+        suffix = 0 if rows.all() else int(np.argmin(rows[::-1]))
+        middle = known[prefix : frames - suffix]
+        assert (middle == middle[:1]).all(), "a curve is given all along or not"
+        for group in GROUPS:
+            assert len(np.unique(middle[:, group])) <= 1, "a group of curves is given as a whole"
+        if middle.any() or rows.all():
+            kinds["curves"] += 1
+            assert prefix <= 64 or rows.all()
+        elif suffix:
+            kinds["both ends"] += 1
+            assert 8 <= prefix <= 64 and 8 <= suffix <= 96
+        elif prefix:
+            kinds["prefix"] += 1
+            assert prefix <= 96
+        else:
+            kinds["nothing"] += 1
+    share = {name: count / draws for name, count in kinds.items()}
+    # In 8 % of the draws of curves none is drawn, which makes a prefix or nothing of them.
+    expected = {"nothing": 0.206, "prefix": 0.554, "both ends": 0.12, "curves": 0.12}
+    assert share == pytest.approx(expected, abs=0.03)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """Prepared data of two short pieces, the same ones for training and validation."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for number, frames in enumerate((70, 150)):
+            notes = np.zeros(60, NOTE)
+            notes["onset_sec"] = np.linspace(0.3, (frames - 8) * FRAME_SEC, 60)
+            notes["duration_sec"], notes["velocity"] = 0.3, 64
+            notes["pitch"] = 40 + np.arange(60) * 7 % 45
+            phase = np.arange(frames)[:, None] / 9 + np.arange(len(CHANNELS))
+            arrays = {"deadpan": notes, "metre": np.zeros((frames, METRE), np.float32)}
+            for folder in ("curves", "latents"):
+                (tmp_path / "cache" / folder / split).mkdir(parents=True, exist_ok=True)
+            curves = (50 + 20 * np.sin(phase)).astype(np.float32)
+            np.savez(tmp_path / "cache" / "curves" / split / f"{number}.npz", **arrays, curves=curves)
+            latents = np.sin(phase[:, :8]) + 0.1 * rng.standard_normal((frames, 8))
+            np.savez(
+                tmp_path / "cache" / "latents" / split / f"{number}.npz",
+                **arrays,
+                notes=notes,
+                end_sec=notes["onset_sec"] + 0.3,
+                deadpan_latents=latents[: frames - 10].astype(np.float16),
+                latents=latents.astype(np.float16),
+                position=np.linspace(0, frames - 11, frames, dtype=np.float32),
+            )
+    return tmp_path / "cache"
+
+
+def test_curve_windows_say_where_there_is_music(cache: Path) -> None:
+    data = CurveData(cache / "curves" / "train", FRAME_SEC)
+    features, curves, inside = data.window(0, 40, 64)
+    assert features.shape == (64, ROLL + METRE) and curves.shape == (64, len(CHANNELS))
+    assert inside.tolist() == [1] * 30 + [0] * 34
+    np.testing.assert_array_equal(curves[:30], data.curves[0][40:])
+    assert not curves[30:].any() and features[:25].any()
+    batch = next(CurveBatches(data, data.stats(), 64, 96, seed=0, drop=0.5))
+    dropped = (batch["local"] == 0).all(2).all(1)
+    assert 16 < int(dropped.sum()) < 48
+    assert (batch["clean"][batch["weight"] == 0] == 0).all() and batch["clean"].abs().max() < 3
+
+
+def test_latent_windows_are_padded_dropped_and_masked(cache: Path) -> None:
+    data = LatentData(cache / "latents" / "train", FRAME_SEC)
+    assert data.dim == 8
+    window = data.window(1, 20, 48)
+    assert window["context"].shape == (72, 8) and window["clean"].shape == (48, 8)
+    inside = window["context"].any(1)
+    shown = window["context_position"][inside]
+    assert (np.diff(shown) > 0).all() and shown.min() < 0 and shown.max() > 47
+    full = next(LatentBatches(data, 64, 96, seed=0, drop=0.0))
+    short = full["weight"][:, -1, 0] == 0  # the piece of 70 frames
+    assert short.any() and not short.all()
+    assert (full["weight"][short].sum((1, 2)) == 70 * 8).all()
+    assert (full["known"] > 0).any() and (full["local"][..., -2:] == 1).all()
+    none = next(LatentBatches(data, 8, 96, seed=0, drop=1.0))
+    assert not none["local"].any() and not none["context"].any()
+
+
+def test_missing_data_says_what_to_run(tmp_path: Path) -> None:
+    for data in (CurveData, LatentData):
+        with pytest.raises(FileNotFoundError, match="train prepare"):
+            data(tmp_path, FRAME_SEC)
+
+
+@pytest.mark.parametrize("task", ["curves", "latents"])
+def test_five_steps_on_two_pieces_lower_the_loss(cache: Path, tmp_path: Path, task: str) -> None:
+    loop = LoopConfig(str(tmp_path / task), max_steps=5, lr=5e-3, warmup=1, ema=0.0, save_minutes=0.0)
+    train: Callable[..., DiT] = {"curves": train_curves, "latents": train_latents}[task]
+    model = train(cache, loop, FRAME_SEC, width=32, depth=2, heads=2, batch=4, frames=64)
+    losses = logged(Path(loop.out), "val_clean_mse")  # the same windows, noise and times at every step
+    assert losses[-1] < 0.95 * losses[0]
+    loaded, meta = load_dit(Path(loop.out))
+    assert meta["task"] == task and meta["data"]["performances"] == 2
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in loaded.state_dict().items())
+    weights = Path(loop.out) / "model.safetensors"
+    save_file({k: v for k, v in load_file(weights).items() if k != "out.bias"}, weights)
+    with pytest.raises(RuntimeError, match=r"out\.bias"):
+        load_dit(Path(loop.out))
+
+
+# ---- the codec ----------------------------------------------------------------------------------
+
+TINY = CodecConfig(
+    bins=9, width=18, latent_width=72, dim=20, encoder_blocks=(1, 1), decoder_blocks=(1, 1), expansion=1
+)
+
+
+def spectrograms(batch: int = 16, frames: int = 24) -> Tensor:
+    """Log magnitudes of correlated bins with a mean, ``[batch, 8 * frames, 9]``."""
+    generator = torch.Generator().manual_seed(2)
+    slow = torch.randn(batch, 8 * frames + 15, 9, generator=generator).unfold(1, 16, 1).mean(3)
+    return slow @ torch.randn(9, 9, generator=generator) + torch.linspace(-4, 0, 9)
+
+
+def awake(codec: Codec) -> Codec:
+    """Give every block, which starts as the identity, an effect."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for module in codec.modules():
+            if isinstance(module, Block):
+                module.down.weight.normal_(0, 0.5, generator=generator)
+    return codec.double().eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "config",
+    [
+        replace(TINY, encoder_blocks=(2, 2), decoder_blocks=(2, 5)),  # the default's blocks
+        replace(TINY, encoder_blocks=(3, 0), decoder_blocks=(0, 1)),
+        replace(TINY, encoder_blocks=(0, 0), decoder_blocks=(0, 0)),
+        replace(TINY, encoder_blocks=(1, 2), decoder_blocks=(1, 2), kernel=9, latent_kernel=5),
+    ],
+)
+def test_contexts_are_exact(config: CodecConfig) -> None:
+    """One frame more of context changes nothing, one less would."""
+    codec, frames, at = awake(Codec(config)), 41, 20
+    log_mag = torch.randn(1, 8 * frames, config.bins).double()
+    other = log_mag.clone()
+    other[:, 8 * at : 8 * at + 8] += 1
+    changed = (codec.encoder.raw(other) - codec.encoder.raw(log_mag)).abs().amax((0, 2)) > 1e-12
+    reach = config.encode_context
+    assert changed.nonzero().flatten().tolist() == list(range(at - reach, at + reach + 1))
+
+    latents = torch.randn(1, frames, config.dim).double()
+    other = latents.clone()
+    other[:, at] += 1
+    difference = (codec.decoder(other) - codec.decoder(latents)).abs().amax((0, 2))
+    changed = difference.unflatten(0, (-1, 8)).amax(1) > 1e-12
+    reach = config.decode_context
+    assert changed.nonzero().flatten().tolist() == list(range(at - reach, at + reach + 1))
+
+
+@torch.no_grad()
+def test_blocks_start_as_the_identity() -> None:
+    x = torch.randn(2, 11, 18)
+    assert torch.equal(Block(18, 5, 3)(x), x)
+
+
+@torch.no_grad()
+def test_codec_starts_as_a_pca() -> None:
+    """The error is what the leading components leave, by the eigenvalues; no width is narrower here."""
+    codec, log_mag = Codec(TINY), spectrograms()
+    codec.init_pca(log_mag)
+    rows = (log_mag - log_mag.mean((0, 1))).unflatten(1, (-1, 8)).flatten(2).flatten(0, 1).double()
+    left = torch.linalg.eigvalsh(rows.T @ rows / len(rows))[: -TINY.dim].sum() / 72
+    error = (codec.decoder(codec.encoder.raw(log_mag)) - log_mag).pow(2).mean()
+    assert float(error) == pytest.approx(float(left), rel=1e-3)
+    assert float(left) < 0.5 * float(log_mag.var())
+
+
+@torch.no_grad()
+def test_narrow_first_level_costs_what_it_cuts() -> None:
+    config, log_mag = replace(TINY, width=6, latent_width=24, dim=24), spectrograms()
+    codec = Codec(config)
+    codec.init_pca(log_mag)
+    rows = (log_mag - log_mag.mean((0, 1))).unflatten(1, (-1, 2)).flatten(2).flatten(0, 1).double()
+    left = torch.linalg.eigvalsh(rows.T @ rows / len(rows))[:-6].sum() / 18
+    error = (codec.decoder(codec.encoder.raw(log_mag)) - log_mag).pow(2).mean()
+    assert float(error) == pytest.approx(float(left), rel=1e-3)
+
+
+@torch.no_grad()
+def test_calibrated_latents_are_normalised() -> None:
+    codec, log_mag = Codec(TINY), spectrograms()
+    codec.init_pca(log_mag)
+    codec.calibrate([log_mag[:8], log_mag[8:]])
+    latents = codec.encoder(log_mag).flatten(0, 1)
+    torch.testing.assert_close(latents.mean(0), torch.zeros(20), atol=1e-4, rtol=0)
+    torch.testing.assert_close(latents.std(0), torch.ones(20), atol=1e-3, rtol=0)
+
+
+def test_five_steps_lower_the_codec_loss_and_the_run_loads(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    codec, log_mag = Codec(TINY), spectrograms()
+    codec.init_pca(log_mag)
+    before = float(codec_task.codec_loss(codec, log_mag, noise_max=0.0)["loss"].detach())
+    loop = LoopConfig(str(tmp_path), max_steps=5, lr=5e-4, warmup=1, ema=0.0)
+    meta = {"codec": TINY.to_dict()}
+    trained = fit(codec, lambda m, x: codec_task.codec_loss(m, x, 0.0), iter([log_mag] * 5), loop, meta)
+    assert isinstance(trained, Codec)
+    after = float(codec_task.codec_loss(trained, log_mag, noise_max=0.0)["loss"].detach())
+    assert after < 0.995 * before  # 0.987 measured
+    codec_task.save_calibrated(trained, tmp_path)
+    loaded = codec_task.load_codec(tmp_path)
+    assert loaded.encoder.config == TINY
+    assert all(torch.equal(v, trained.state_dict()[k]) for k, v in loaded.state_dict().items())
+    assert json.loads((tmp_path / "config.json").read_text())["loop"]["max_steps"] == 5
+
+
+def test_crops_are_what_the_runtime_sees() -> None:
+    """The training's spectrograms equal the runtime's, at the gain that was drawn."""
+    from pkontext.stft import StftSpec, log_magnitude
+
+    stft = StftSpec()
+    pool = (np.random.default_rng(0).uniform(-9000, 9000, (2, 40_000))).astype(np.int16)
+    batches = codec_task.CropBatches(pool, 3, 4, stft, seed=0)
+    assert next(batches).shape == (3, 32, stft.bins)
+    samples = (pool[:1, : batches.samples] / 32767).astype(np.float32)
+    ours = batches.log_magnitude(torch.from_numpy(samples))[0].numpy()
+    np.testing.assert_allclose(ours, log_magnitude(samples[0], stft), atol=2e-3)

@@ -1,0 +1,1 @@
+"""Training: data preparation, latent alignment, models, loops. Needs the `train` extra."""

@@ -1,0 +1,152 @@
+"""``python -m train``: prepare data and train the codec and the two networks, step by step or all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+Data = Annotated[Path, typer.Option(help="The (n)ASAP training pack.", exists=True, file_okay=False)]
+Out = Annotated[Path, typer.Option(help="Run folder.")]
+Cache = Annotated[Path, typer.Option(help="Folder of prepared data.")]
+CodecFolder = Annotated[Path, typer.Option(help="Run folder of an exported codec.")]
+Soundfonts = Annotated[list[Path], typer.Option(help="Soundfont; may be given more than once.")]
+Minutes = Annotated[float, typer.Option(help="Time budget.")]
+Steps = Annotated[int, typer.Option(help="Step budget.")]
+Seed = Annotated[int, typer.Option(help="Random seed.")]
+Resume = Annotated[bool, typer.Option(help="Go on from the run folder's last state.")]
+Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.")]
+Threads = Annotated[int, typer.Option(help="CPU threads; 0 takes torch's default.")]
+
+
+@app.command()
+def codec(
+    data: Data,
+    soundfont: Soundfonts,
+    out: Out = Path("runs/codec"),
+    max_minutes: Minutes = 18,
+    max_steps: Steps = 100_000,
+    seed: Seed = 0,
+    resume: Resume = False,
+    device: Device = "cpu",
+    threads: Threads = 0,
+) -> None:
+    """Train the piano codec on rendered performances and export its graphs into the run folder."""
+    from export.codec import export_codec
+    from train.codec import train_codec
+    from train.loop import LoopConfig
+
+    _set_threads(threads)
+    loop = LoopConfig(str(out), max_steps, max_minutes, lr=5e-4, ema=0.995, seed=seed, device=device)
+    model = train_codec(data, soundfont, loop, resume=resume)
+    typer.echo(f"largest difference from torch: {export_codec(model.cpu(), out)}")
+
+
+@app.command()
+def prepare(
+    data: Data,
+    soundfont: Annotated[Path, typer.Option(help="Soundfont of deadpan and performance.")],
+    codec: CodecFolder = Path("runs/codec"),
+    out: Cache = Path("cache"),
+    latents_per_piece: Annotated[int, typer.Option(help="Performances of a piece to render and encode.")] = 1,
+    skip: Annotated[int, typer.Option(help="Performances of a piece to pass over first.")] = 0,
+    seconds: Annotated[float, typer.Option(help="Render at most this much of each.")] = 150.0,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+    curves: Annotated[bool, typer.Option(help="Also prepare the curves of every performance.")] = True,
+) -> None:
+    """Prepare curves of every performance, and latents of some, in a cache that can be resumed."""
+    from train.prepare import prepare as run
+
+    counts = run(
+        data, out, codec, soundfont, latents_per_piece=latents_per_piece, seconds=seconds,
+        workers=workers, skip=skip, curves=curves,
+    )  # fmt: skip
+    typer.echo(", ".join(f"{value} {name}" for name, value in counts.items()))
+
+
+@app.command()
+def curves(
+    cache: Cache = Path("cache"),
+    codec: CodecFolder = Path("runs/codec"),
+    out: Out = Path("runs/curves"),
+    max_minutes: Minutes = 40,
+    max_steps: Steps = 100_000,
+    seed: Seed = 0,
+    resume: Resume = False,
+    device: Device = "cpu",
+    threads: Threads = 0,
+) -> None:
+    """Train the curve network."""
+    from train.curves import train_curves
+    from train.loop import LoopConfig
+
+    _set_threads(threads)
+    loop = LoopConfig(str(out), max_steps, max_minutes, lr=1e-3, seed=seed, device=device)
+    train_curves(cache, loop, _frame_sec(codec), resume=resume)
+
+
+@app.command()
+def latents(
+    cache: Cache = Path("cache"),
+    codec: CodecFolder = Path("runs/codec"),
+    out: Out = Path("runs/latents"),
+    max_minutes: Minutes = 70,
+    max_steps: Steps = 100_000,
+    seed: Seed = 0,
+    resume: Resume = False,
+    device: Device = "cpu",
+    threads: Threads = 0,
+) -> None:
+    """Train the latent network."""
+    from train.latents import train_latents
+    from train.loop import LoopConfig
+
+    _set_threads(threads)
+    loop = LoopConfig(str(out), max_steps, max_minutes, lr=1e-3, seed=seed, device=device)
+    train_latents(cache, loop, codec, _frame_sec(codec), resume=resume)
+
+
+@app.command(name="all")
+def everything(
+    data: Data,
+    soundfont: Annotated[Path, typer.Option(help="Soundfont of the piano to learn.")],
+    runs: Annotated[Path, typer.Option(help="Folder for the run folders.")] = Path("runs"),
+    cache: Cache = Path("cache"),
+    out: Annotated[Path, typer.Option(help="The bundle's folder.")] = Path("pkontext/data/bundle"),
+    codec_minutes: Minutes = 18,
+    curve_minutes: Minutes = 72,
+    latent_minutes: Minutes = 72,
+    max_steps: Steps = 100_000,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """Train the codec, prepare the data, train both networks, and export the bundle."""
+    from export.__main__ import bundle
+
+    shared = {"max_steps": max_steps, "seed": seed, "device": device}
+    codec(data, [soundfont], runs / "codec", codec_minutes, **shared)
+    prepare(data, soundfont, runs / "codec", cache, latents_per_piece=2)
+    curves(cache, runs / "codec", runs / "curves", curve_minutes, **shared)
+    latents(cache, runs / "codec", runs / "latents", latent_minutes, **shared)
+    bundle(runs / "codec", runs / "curves", runs / "latents", out)
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def _frame_sec(codec_folder: Path) -> float:
+    import json
+
+    entry = json.loads((codec_folder / "codec.json").read_text())
+    return entry["hop"] / entry["sample_rate"]
+
+
+if __name__ == "__main__":
+    app()

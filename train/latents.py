@@ -1,0 +1,186 @@
+"""The latent network's task: performed latents from the performed notes and the deadpan latents.
+
+``python -m train latents --cache CACHE --out RUN``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pkontext.features import latent_local, local_channels
+from pkontext.features import roll as note_roll
+from pkontext.runtime import Graph
+from pkontext.windows import context_window
+from train.curves import seeded_validation, task_loss
+from train.dit_model import DiT, DiTConfig
+from train.loop import LoopConfig, fit
+
+
+class LatentData:
+    """All latent files of a folder in memory, and windows of them."""
+
+    def __init__(self, folder: Path, frame_sec: float) -> None:
+        self.frame_sec = frame_sec
+        self.items: list[dict[str, np.ndarray]] = []
+        names = ("notes", "end_sec", "deadpan_latents", "latents", "position")
+        for path in sorted(folder.glob("*.npz")):
+            with np.load(path) as archive:
+                self.items.append({name: archive[name] for name in names})
+        if not self.items:
+            raise FileNotFoundError(f"No prepared latents in {folder}; run `python -m train prepare` first.")
+        length = np.array([len(item["latents"]) for item in self.items], float)
+        self.hours = float(length.sum() * frame_sec / 3600)
+        self.share = length / length.sum()
+        self.dim = self.items[0]["latents"].shape[1]
+
+    def window(self, index: int, start: int, frames: int) -> dict[str, np.ndarray]:
+        """One window: latents, local features, context and positions in performed frames."""
+        item = self.items[index]
+        notes = item["notes"]
+        painted = note_roll(
+            notes["onset_sec"], item["end_sec"], item["end_sec"], notes["pitch"], notes["velocity"],
+            start, frames, self.frame_sec,
+        )  # fmt: skip
+        position = item["position"]
+        deadpan = item["deadpan_latents"].astype(np.float32)
+        return {
+            "clean": item["latents"][start : start + frames].astype(np.float32),
+            "roll": painted,
+            **context_window(deadpan, position, start, frames),
+        }
+
+
+def channel_weights(decoder: Graph, data: LatentData, floor: float = 0.3, probes: int = 6) -> np.ndarray:
+    """How much an error in each latent channel matters in the decoded log magnitudes.
+
+    Parameters
+    ----------
+    decoder : Graph
+        The codec's decoder.
+    data : LatentData
+    floor : float
+        Share of the weight that is the same for all channels.
+    probes : int
+        Windows of 32 frames to measure on.
+
+    Returns
+    -------
+    ndarray
+        float32 ``[dim]``, mean one: squared change of log magnitude for a small step in a channel.
+    """
+    step = np.float32(0.3)
+    change = np.zeros(data.dim)
+    for index in np.linspace(0, len(data.items) - 1, probes).astype(int):
+        latents = data.items[index]["latents"]
+        middle = len(latents) // 2
+        window = latents[middle : middle + 32].astype(np.float32)[None]
+        base = decoder(latents=window)
+        for channel in range(data.dim):
+            moved = window.copy()
+            moved[..., channel] += step
+            change[channel] += np.mean((decoder(latents=moved) - base) ** 2)
+    return (floor + (1 - floor) * change / change.mean()).astype(np.float32)
+
+
+class LatentBatches(Iterator[dict[str, Tensor]]):
+    """Endless random windows as inputs of `train.dit_model.flow_loss`."""
+
+    def __init__(
+        self,
+        data: LatentData,
+        batch: int,
+        frames: int,
+        seed: int,
+        drop: float = 0.1,
+        weights: np.ndarray | None = None,
+    ) -> None:
+        self.data, self.batch, self.frames, self.drop = data, batch, frames, drop
+        self.weights = np.ones(data.dim, np.float32) if weights is None else weights
+        self.seed, self.step = seed, 0
+
+    def __next__(self) -> dict[str, Tensor]:
+        rng = np.random.default_rng((self.seed, self.step))
+        self.step += 1
+        rows = [self._row(rng) for _ in range(self.batch)]
+        return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+
+    def _row(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        frames, data = self.frames, self.data
+        index = rng.choice(len(data.share), p=data.share)
+        last = len(data.items[index]["latents"]) - frames
+        start = 0 if last < 1 or rng.random() < 0.05 else int(rng.integers(0, last))
+        window = data.window(index, start, frames)
+        short = frames - len(window["clean"])
+        clean = np.pad(window["clean"], ((0, short), (0, 0)))
+        weight = np.tile(self.weights, (frames, 1))
+        weight[frames - short :] = 0
+        known = np.zeros_like(clean)
+        kind = rng.random()
+        if start > 0 and kind > 0.2:
+            known[: rng.integers(1, 33)] = 1
+        if kind > 0.9:
+            known[frames - rng.integers(4, 33) :] = 1
+        roll_there, context_there = rng.random(2) >= self.drop
+        same = np.pad(window["same"], ((0, short), (0, 0)))
+        painted = window["roll"] if roll_there else None
+        local = latent_local(painted, same if context_there else None, frames, data.dim)
+        return {
+            "clean": clean,
+            "known": known,
+            "weight": weight,
+            "local": local,
+            "position": np.arange(frames, dtype=np.float32),
+            "context": window["context"] * np.float32(context_there),
+            "context_position": window["context_position"],
+        }
+
+
+def latent_loss(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Flow loss of the latent network."""
+    return task_loss(model, batch, power=1.0, shift=-0.2)
+
+
+def train_latents(
+    cache: Path,
+    loop: LoopConfig,
+    codec: Path,
+    frame_sec: float,
+    width: int = 256,
+    depth: int = 6,
+    heads: int = 4,
+    patch: int = 4,
+    batch: int = 12,
+    frames: int = 96,
+    resume: bool = False,
+) -> DiT:
+    """Train the latent network from prepared data of a codec; the run folder holds the result."""
+    data = LatentData(cache / "latents" / "train", frame_sec)
+    config = DiTConfig(
+        state=data.dim,
+        local=local_channels(data.dim),
+        context=data.dim,
+        patch=patch,
+        width=width,
+        depth=depth,
+        heads=heads,
+    )
+    torch.manual_seed(loop.seed)
+    model = DiT(config)
+    held_out = LatentBatches(LatentData(cache / "latents" / "val", frame_sec), 12, frames, 1, drop=0.0)
+    validation = [next(held_out) for _ in range(4)]
+    meta = {
+        "dit": config.to_dict(),
+        "task": "latents",
+        "frames": frames,
+        "batch": batch,
+        "data": {"performances": len(data.items), "hours": data.hours},
+    }
+    weights = channel_weights(Graph(codec / "decoder.onnx", 1, "cpu"), data)
+    source = LatentBatches(data, batch, frames, loop.seed, weights=weights)
+    validate = seeded_validation(validation, latent_loss)
+    return fit(model, latent_loss, source, loop, meta, validate, resume)  # type: ignore[return-value]

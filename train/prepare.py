@@ -1,0 +1,196 @@
+"""Prepare training data: curves of every performance, latents of a part of them. Cached, parallel.
+
+``python -m train prepare --data PACK --codec RUN --out CACHE``
+
+Each performance becomes one ``.npz`` whose name holds a hash of its inputs (both MIDI files, the
+alignment, the codec's weights, the version of this recipe), so an interrupted run goes on where
+it stopped and nothing stale is used.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from pkontext import synth
+from pkontext.codec import PianoCodec
+from pkontext.curves import sounding_end
+from pkontext.deadpan import TAIL_FRAMES
+from pkontext.types import NOTE
+from train.align import dtw_path, position_from_path, whiten, whitening
+from train.asap import Performance
+from train.pairs import Pair, index, load_pair
+from train.workers import spread
+
+VERSION = 1
+#: A pair is left out when half of its notes disagree with the latent DTW by more than this.
+MAX_MEDIAN_ERROR_SEC = 0.12
+
+
+@dataclass(frozen=True)
+class Job:
+    """One performance to prepare; ``codec`` None means curves only."""
+
+    performance: Performance
+    out: Path
+    codec: Path | None
+    soundfont: Path
+    seconds: float
+    frame_sec: float
+
+
+def prepare(
+    data: Path,
+    out: Path,
+    codec: Path,
+    soundfont: Path,
+    splits: tuple[str, ...] = ("train", "val"),
+    latents_per_piece: int = 1,
+    seconds: float = 150.0,
+    workers: int = 2,
+    skip: int = 0,
+    curves: bool = True,
+) -> dict[str, int]:
+    """Prepare all performances of the splits.
+
+    Parameters
+    ----------
+    data : Path
+        The (n)ASAP pack.
+    out : Path
+        Cache folder; ``curves/SPLIT`` and ``latents/SPLIT`` hold the results.
+    codec : Path
+        Folder with ``encoder.onnx``, ``decoder.onnx`` and ``codec.json``.
+    soundfont : Path
+    latents_per_piece : int
+        Performances of each piece whose audio is rendered and encoded.
+    seconds : float
+        At most this much of a performance is rendered.
+
+    Returns
+    -------
+    dict
+        How many files were written, found and left out.
+    """
+    frame_sec = _load_codec(codec).frame_sec
+    jobs: list[Job] = []
+    for split in splits:
+        if curves:
+            for performance in index(data, split, per_piece=1000):
+                jobs.append(Job(performance, out / "curves" / split, None, soundfont, 1e9, frame_sec))
+        for performance in index(data, split, latents_per_piece, skip):
+            jobs.append(Job(performance, out / "latents" / split, codec, soundfont, seconds, frame_sec))
+    counts = {"written": 0, "found": 0, "left out": 0}
+    for result in tqdm(spread(_run, jobs, workers), total=len(jobs), mininterval=5, desc="prepare"):
+        counts[result] += 1
+    return counts
+
+
+def _run(job: Job) -> str:
+    path = job.out / f"{job.performance.name}.{_digest(job)}.npz"
+    if path.exists():
+        return "found"
+    pair = load_pair(job.performance, job.frame_sec)
+    arrays = _curve_arrays(pair)
+    if job.codec is not None:
+        latents = _latent_arrays(pair, job)
+        if latents is None:
+            return "left out"
+        arrays |= latents
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.part")
+    with temporary.open("wb") as handle:
+        np.savez(handle, **arrays)
+    os.replace(temporary, path)
+    for outdated in job.out.glob(f"{glob.escape(job.performance.name)}.*.npz"):
+        if outdated != path:
+            outdated.unlink()
+    return "written"
+
+
+def _curve_arrays(pair: Pair) -> dict[str, np.ndarray]:
+    deadpan = pair.deadpan
+    return {"deadpan": deadpan.notes, "metre": deadpan.metre, "curves": pair.curves}
+
+
+def _latent_arrays(pair: Pair, job: Job) -> dict[str, np.ndarray] | None:
+    """Encode both sides, align them by latent DTW, and check the alignment against the notes."""
+    assert job.codec is not None
+    codec = _load_codec(job.codec)
+    frame_sec = job.frame_sec
+    spec = synth.SynthSpec(job.soundfont)
+    inside = pair.aligned_performed["onset_sec"] < job.seconds
+    if inside.sum() < 20:
+        return None
+    deadpan_frames = int(pair.aligned_deadpan["onset_sec"][inside].max() / frame_sec) + TAIL_FRAMES
+    frames = int(pair.aligned_performed["onset_sec"][inside].max() / frame_sec) + TAIL_FRAMES
+    deadpan_notes = pair.deadpan.notes[pair.deadpan.notes["onset_sec"] < deadpan_frames * frame_sec]
+    sides = []
+    for notes, pedals, count in (
+        (deadpan_notes, None, deadpan_frames),
+        (pair.notes, pair.pedals, frames),
+    ):
+        events = synth.events_from_notes(notes, pedals, spec.sample_rate)
+        audio = synth.render(events, spec, count * codec.entry.hop)
+        sides.append(np.concatenate(list(codec.encode_stream(audio))))
+    deadpan, performed = sides
+    mean, transform = whitening(np.concatenate([deadpan, performed]))
+    path, cost = dtw_path(whiten(deadpan, mean, transform), whiten(performed, mean, transform))
+    position = position_from_path(path, frames)
+    place = np.interp(
+        pair.aligned_performed["onset_sec"][inside] / frame_sec - 0.5, np.arange(frames), position
+    )
+    error = (place + 0.5) * frame_sec - pair.aligned_deadpan["onset_sec"][inside]
+    if np.median(np.abs(error)) > MAX_MEDIAN_ERROR_SEC:
+        return None
+    notes = pair.notes[pair.notes["onset_sec"] < frames * frame_sec]
+    return {
+        "notes": notes.astype(NOTE),
+        "pedals": pair.pedals,
+        "end_sec": sounding_end(notes, pair.pedals),
+        "deadpan_latents": deadpan.astype(np.float16),
+        "latents": performed.astype(np.float16),
+        "position": position,
+        "dtw_cost": np.float32(cost),
+        "dtw_error_sec": np.abs(error).astype(np.float32),
+    }
+
+
+def _digest(job: Job) -> str:
+    digest = hashlib.sha256(f"{VERSION} {job.seconds} {job.frame_sec}".encode())
+    files = [job.performance.score, job.performance.midi, job.performance.alignment]
+    if job.codec is not None:
+        files += [job.codec / "encoder.onnx", job.soundfont]
+    for file in files:
+        digest.update(_file_hash(file))
+    return digest.hexdigest()[:16]
+
+
+_hashes: dict[Path, bytes] = {}
+_codecs: dict[Path, PianoCodec] = {}
+
+
+def _file_hash(path: Path) -> bytes:
+    if path not in _hashes:
+        _hashes[path] = hashlib.sha256(path.read_bytes()).digest()
+    return _hashes[path]
+
+
+def _load_codec(folder: Path) -> PianoCodec:
+    """Open the exported codec of a run folder, once a process, on one thread."""
+    if folder not in _codecs:
+        import json
+
+        from pkontext.bundle import CodecEntry
+        from pkontext.runtime import Graph
+
+        entry = CodecEntry(**json.loads((folder / "codec.json").read_text()))
+        graphs = [Graph(folder / f"{name}.onnx", 1, "cpu") for name in ("encoder", "decoder")]
+        _codecs[folder] = PianoCodec(entry, *graphs)
+    return _codecs[folder]
