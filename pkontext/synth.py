@@ -11,7 +11,9 @@ wheel needs the system library ``libfluidsynth3``.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +57,10 @@ def load_fluidsynth() -> Any:
         ``synth.library`` when the system library is missing.
     """
     try:
-        import fluidsynth
+        # With CI in the environment the wheel prints where it found the library, and standard output
+        # may be carrying audio or JSON.
+        with contextlib.redirect_stdout(io.StringIO()):
+            import fluidsynth
     except (ImportError, OSError) as error:
         raise DeviceError(
             "synth.library", f"The FluidSynth library could not be loaded ({error}).", INSTALL_HINT

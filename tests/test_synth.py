@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -247,3 +249,12 @@ def test_a_missing_library_says_how_to_install_it(monkeypatch: pytest.MonkeyPatc
     assert "sudo apt-get install libfluidsynth3" in caught.value.hint
     with pytest.raises(DeviceError):
         next(render(PHRASE, SPEC, 1000))
+
+
+def test_library_says_nothing_on_standard_output() -> None:
+    """The wheel prints where it found the library when ``CI`` is set; audio and JSON go there."""
+    code = "from pkontext.synth import load_fluidsynth; load_fluidsynth()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env={**os.environ, "CI": "true"}, check=True
+    )
+    assert done.stdout == b""
