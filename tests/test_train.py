@@ -23,7 +23,7 @@ from train import codec as codec_task
 from train.codec_model import Block, Codec, CodecConfig
 from train.curves import GROUPS, CurveBatches, CurveData, random_known, train_curves
 from train.dit_model import DiT, DiTConfig, flow_loss
-from train.latents import LatentBatches, LatentData, train_latents
+from train.latents import LatentBatches, LatentData, channel_weights, train_latents
 from train.loop import LoopConfig, fit
 
 FRAME_SEC = 4096 / 44100
@@ -425,6 +425,16 @@ def test_five_steps_on_two_pieces_lower_the_loss(cache: Path, tmp_path: Path, ta
     save_file({k: v for k, v in load_file(weights).items() if k != "out.bias"}, weights)
     with pytest.raises(RuntimeError, match=r"out\.bias"):
         load_dit(Path(loop.out))
+
+
+def test_channels_weigh_what_they_do_to_the_sound(cache: Path) -> None:
+    """A decoder that triples one channel makes its errors count nine times as much, above the floor."""
+    data = LatentData(cache / "latents" / "train", FRAME_SEC)
+    gain = np.ones(data.dim, np.float32)
+    gain[1] = 3.0
+    weights = channel_weights(lambda latents: latents * gain, data, floor=0.0, probes=2)  # type: ignore[arg-type]
+    assert weights.mean() == pytest.approx(1.0, rel=1e-4)
+    assert weights[1] / weights[0] == pytest.approx(9.0, rel=1e-3)
 
 
 # ---- the codec ----------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def latents(
 
     _set_threads(threads)
     loop = LoopConfig(str(out), max_steps, max_minutes, lr=1e-3, seed=seed, device=device)
-    train_latents(cache, loop, codec, _frame_sec(codec), resume=resume)
+    train_latents(cache, loop, _frame_sec(codec), codec, resume=resume)
 
 
 @app.command(name="all")

@@ -148,8 +148,8 @@ def latent_loss(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]
 def train_latents(
     cache: Path,
     loop: LoopConfig,
-    codec: Path,
     frame_sec: float,
+    codec: Path | None = None,
     width: int = 256,
     depth: int = 6,
     heads: int = 4,
@@ -158,7 +158,10 @@ def train_latents(
     frames: int = 96,
     resume: bool = False,
 ) -> DiT:
-    """Train the latent network from prepared data of a codec; the run folder holds the result."""
+    """Train the latent network from prepared data; the run folder holds the result.
+
+    With the ``codec``'s run folder the loss weights each channel by what it does to the sound.
+    """
     data = LatentData(cache / "latents" / "train", frame_sec)
     config = DiTConfig(
         state=data.dim,
@@ -180,7 +183,7 @@ def train_latents(
         "batch": batch,
         "data": {"performances": len(data.items), "hours": data.hours},
     }
-    weights = channel_weights(Graph(codec / "decoder.onnx", 1, "cpu"), data)
+    weights = None if codec is None else channel_weights(Graph(codec / "decoder.onnx", 1, "cpu"), data)
     source = LatentBatches(data, batch, frames, loop.seed, weights=weights)
     validate = seeded_validation(validation, latent_loss)
     return fit(model, latent_loss, source, loop, meta, validate, resume)  # type: ignore[return-value]
