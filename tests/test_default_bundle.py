@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -34,7 +32,7 @@ def test_brings_its_licence_and_model_card(bundle: Bundle) -> None:
 
 
 def test_neural_voice_plays_the_notes_of_the_take(bundle: Bundle) -> None:
-    """Attacks and spectrum follow the same take through the sampler (measured: flux r 0.90-0.95)."""
+    """Attacks and spectrum follow the same take through the sampler (measured: flux r 0.93, L1 0.127)."""
     score = load_score(PACKAGE_DATA / "demo.mid")
     spectra = []
     for voice in ("neural", "sampler"):
@@ -44,12 +42,12 @@ def test_neural_voice_plays_the_notes_of_the_take(bundle: Bundle) -> None:
     frames = min(map(len, spectra))
     neural, sampler = (s[:frames] for s in spectra)
     flux = [np.maximum(np.diff(s, axis=0), 0).mean(1) for s in (neural, sampler)]
-    assert np.corrcoef(*flux)[0, 1] > 0.8
-    assert np.abs(neural - sampler).mean() < 0.2
+    assert np.corrcoef(*flux)[0, 1] > 0.88
+    assert np.abs(neural - sampler).mean() < 0.15
 
 
-def test_take_is_a_performance(bundle: Bundle, tmp_path: Path) -> None:
-    """Every note once, human-sized rubato and dynamics, and the average tempo that was asked for."""
+def test_take_is_a_performance(bundle: Bundle) -> None:
+    """Every note once, rubato and dynamics, and the tempo asked for (measured: within 0.8 %)."""
     score = load_score(PACKAGE_DATA / "demo.mid")
     takes = []
     for seed in (0, 1):
@@ -60,6 +58,6 @@ def test_take_is_a_performance(bundle: Bundle, tmp_path: Path) -> None:
         assert 0.03 < tempo.std() < 0.6
         assert 4 < notes["velocity"].std() < 25
         lasting = np.ptp(notes["onset_sec"]) / np.ptp(score.notes["onset_sec"])
-        assert abs(lasting - 1) < 0.06
+        assert abs(lasting - 1) < 0.02
         takes.append(notes)
     assert np.abs(takes[0]["onset_sec"] - takes[1]["onset_sec"]).max() > 0.02
