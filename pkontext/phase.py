@@ -7,7 +7,8 @@ III). Here it runs in blocks on a fixed grid with a few frames of look-ahead, st
 is already committed (after Prusa and Sondergaard 2016, "Real-time spectrogram inversion using phase
 gradient heap integration"). Each block is then refined by a few Griffin-Lim projections that leave the
 committed past alone (after Zhu, Beauregard and Wyse 2007, "Real-time signal estimation from modified
-short-time Fourier transform magnitude spectra").
+short-time Fourier transform magnitude spectra"). What is left ahead of attacks out of near silence is
+limited by `pkontext.attacks`.
 
 Threading: one thread owns a stream. The compiled parts release the interpreter lock; the first push on a
 machine compiles them (seconds), later processes load them from Numba's cache.
@@ -20,6 +21,7 @@ import threading
 
 import numpy as np
 
+from pkontext.attacks import frame_power, limit_before_attacks
 from pkontext.stft import StftSpec, hann, overlap_add
 
 #: A Hann window of n samples behaves like the Gaussian exp(-pi t^2 / gamma) with gamma this times n^2
@@ -93,6 +95,7 @@ class PhaseStream:
         self._phase[0] = 0.0
         self._sum[:] = 0.0
         self._weight[:] = 0.0
+        self._power = np.zeros(self.spec.n_fft // self.spec.hop + 1)  # of the last committed frames
         self._waiting = 0  # frames in `_magnitude` that are not committed
         self._committed = 0  # frames whose audio is in `_sum`
         self._skip = self.spec.lead  # samples before sample 0 that are still to be dropped
@@ -153,7 +156,11 @@ class PhaseStream:
                 self._commit(min(self.block, self._waiting), min(self.block + self.look_ahead, self._waiting))
             )
         if total:
-            parts.append(self._take(self.spec.lead))
+            first_sample = self._committed * self.spec.hop + self._skip
+            samples = self._take(self.spec.lead)
+            first_frame = self._committed - len(self._power)
+            limit_before_attacks(samples, first_sample, self._power, first_frame, self.spec)
+            parts.append(samples)
         self._reset()
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
@@ -195,14 +202,20 @@ class PhaseStream:
         added = overlap_add(spectrum[:commit], spec)
         self._sum[: len(added)] += added
         self._weight[: len(added)] += self._window_sum(commit)
+        power = np.concatenate([self._power, frame_power(self._magnitude[: self._waiting])])
+        first_frame = self._committed - len(self._power)
+        self._power = power[commit : commit + len(self._power)]
         self._phase[0] = np.angle(spectrum[commit - 1])
         self._level[0] = self._level[commit]
         left = self._waiting - commit
         self._magnitude[:left] = self._magnitude[commit : self._waiting].copy()
         self._level[1 : left + 1] = self._level[commit + 1 : self._waiting + 1].copy()
         self._waiting = left
+        first_sample = self._committed * spec.hop + self._skip
         self._committed += commit
-        return self._take(commit * spec.hop)
+        samples = self._take(commit * spec.hop)
+        limit_before_attacks(samples, first_sample, power, first_frame, spec)
+        return samples
 
     def _refine(self, magnitude: np.ndarray, spectrum: np.ndarray) -> None:
         """Griffin-Lim projections of the block, in place; committed audio takes part but stays."""
