@@ -24,6 +24,9 @@ def bundle(
     codec: Folder = Path("runs/codec"),
     curves: Folder = Path("runs/curves"),
     latents: Folder = Path("runs/latents"),
+    refine: Annotated[
+        Path | None, typer.Option(help="Run folder of the decoder's refinement, if there was one.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The bundle's folder.")] = Path("pkontext/data/bundle"),
     identity: Annotated[str, typer.Option(help="Name of the bundle.")] = "piano-small",
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1",
@@ -46,7 +49,7 @@ def bundle(
     training = {
         "hardware": "CPU, two cores",
         "seed": curve_meta["loop"]["seed"],
-        "codec": _record(codec) | {"parameters": _codec_size(codec)},
+        "codec": _codec_record(codec, refine),
         "curves": _record(curves) | {"parameters": sum(p.numel() for p in curve_model.parameters())},
         "latents": _record(latents)
         | {"parameters": sum(p.numel() for p in latent_model.parameters()), "seconds": seconds},
@@ -71,10 +74,74 @@ def bundle(
     typer.echo(f"{path}: {sum(f.stat().st_size for f in path.iterdir()) / 1e6:.1f} MB")
 
 
-def _codec_size(run: Path) -> int:
+@app.command()
+def music2latent(
+    weights: Annotated[
+        Path | None, typer.Option(help="music2latent.pt; without it, the package's own.", dir_okay=False)
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Run folder of the codec.")] = Path("runs/music2latent"),
+    block: Annotated[int, typer.Option(help="Latent frames that a call keeps.", min=1)] = 32,
+    encode_context: Annotated[int, typer.Option(help="Latent frames of context to encode.", min=0)] = 13,
+    decode_context: Annotated[int, typer.Option(help="Latent frames of context to decode.", min=0)] = 31,
+    data: Annotated[
+        Path | None, typer.Option(help="The (n)ASAP pack, to measure statistics.", exists=True)
+    ] = None,
+    soundfont: Annotated[
+        Path | None, typer.Option(help="Piano to render it with; without it, the package's.", exists=True)
+    ] = None,
+    excerpts: Annotated[int, typer.Option(help="Excerpts to measure on.", min=1)] = 40,
+    seconds: Annotated[float, typer.Option(help="Seconds of each.", min=1)] = 10.0,
+    workers: Annotated[int, typer.Option(help="Processes that render.", min=1)] = 2,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of excerpts.")] = 0,
+) -> None:
+    """Turn the weights of Sony's Music2Latent (CC BY-NC 4.0) into a codec for training and bundles."""
+    import numpy as np
+
+    from export import music2latent as source
+    from pkontext.bundle import PACKAGE_DATA
+    from pkontext.errors import PkError
+
+    try:
+        unet = source.load_unet(weights or source.default_weights())
+    except PkError as error:
+        typer.echo(f"{error.message} {error.hint}", err=True)
+        raise typer.Exit(error.exit_code) from error
+    audio = None
+    if data is not None:
+        from train.codec import render_excerpts
+
+        font = soundfont or PACKAGE_DATA / "FluidR3_piano.sf2"
+        audio = render_excerpts(data, "train", [font], seconds, excerpts, seed, workers) / np.float32(32767)
+    else:
+        typer.echo(
+            "Latents will not be normalised: there is no data to measure them on. "
+            "Name the (n)ASAP pack with --data before training on them.",
+            err=True,
+        )
+    errors = source.export_music2latent(unet, out, block, encode_context, decode_context, audio)
+    for name, error in errors.items():
+        typer.echo(f"{name}: largest difference {error:.2g}")
+    for name in ("encoder", "decoder"):
+        typer.echo(f"{out / name}.onnx: {(out / f'{name}.onnx').stat().st_size / 1e6:.1f} MB")
+    typer.echo(f"The weights are licensed under {source.TERMS}.")
+
+
+def _codec_record(run: Path, refined: Path | None = None) -> dict:
+    """What a bundle says of its codec's training; ``refined`` is the run that went on with its decoder."""
+    from pkontext.codec import read_codec_folder
+
+    entry, _ = read_codec_folder(run)
+    if entry.kind == "music2latent":
+        from export.graphs import parameters
+
+        count = sum(parameters(run / f"{name}.onnx") for name in ("encoder", "decoder"))
+        return {"weights": "Music2Latent of Sony CSL Paris, CC BY-NC 4.0", "parameters": count}
     from train.codec import load_codec
 
-    return sum(p.numel() for p in load_codec(run).parameters())
+    record = _record(run) | {"parameters": sum(p.numel() for p in load_codec(run).parameters())}
+    if refined is not None and (refined / "log.csv").exists():
+        record["refined"] = _record(refined)
+    return record
 
 
 def _record(run: Path) -> dict:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from export import music2latent
 from export.dit import example_inputs, export_dit
-from export.graphs import golden, graph_signature
+from export.graphs import PARITY_ATOL, golden, graph_signature
 from pkontext import __version__, bundle, synth
+from pkontext.codec import read_codec_folder
 from pkontext.curves import CHANNELS
 from train.dit_model import DiT
 from train.loop import git_revision
@@ -21,8 +23,6 @@ ATTRIBUTION = (
     "MAESTRO, Hawthorne et al. 2019, and the Yamaha e-Piano Competition), CC BY-NC-SA 4.0"
 )
 PARITY_FILE = "parity.npz"
-#: ONNX Runtime against torch, on state values of about unit size.
-PARITY_ATOL = 2e-3
 
 
 def write_bundle(
@@ -41,12 +41,14 @@ def write_bundle(
 ) -> Path:
     """Export both DiTs beside a codec's graphs and describe everything in the manifest.
 
+    With Music2Latent as the codec, the notice and the entry of its weights' licence are added.
+
     Parameters
     ----------
     out : Path
         New bundle folder; an old one is replaced only when all of the new one is written.
     codec_folder : Path
-        ``encoder.onnx``, ``decoder.onnx`` and ``codec.json`` of `export.codec.export_codec`.
+        What `export.codec.export_codec` or `export.music2latent.export_music2latent` wrote.
     curve_stats : dict
         ``mean`` and ``std`` of the curves in training.
     documents : dict, optional
@@ -57,8 +59,11 @@ def write_bundle(
     Path
         The bundle's folder, verified.
     """
-    import json
-
+    entry, latent_stats = read_codec_folder(codec_folder)
+    documents = dict(documents or {})
+    if entry.kind == music2latent.KIND:
+        documents[music2latent.LICENCE_FILE] = music2latent.LICENCE_TEXT
+        licences = (*licences, music2latent.LICENCE)
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -75,10 +80,9 @@ def write_bundle(
             raise ValueError(f"{name} differs from torch by {error:.2g}, more than {PARITY_ATOL:g}")
         parity |= golden(name, model, example_inputs(model.config, frames, seed=1))
     np.savez_compressed(part / PARITY_FILE, **parity)  # type: ignore[arg-type]
-    for name, text in (documents or {}).items():
+    for name, text in documents.items():
         (part / name).write_text(text, encoding="utf-8")
 
-    entry = bundle.CodecEntry(**json.loads((codec_folder / "codec.json").read_text()))
     manifest = bundle.Manifest(
         schema=bundle.SCHEMA,
         id=identity,
@@ -88,7 +92,7 @@ def write_bundle(
         git_revision=git_revision(),
         graphs={name: _graph_entry(part, f"{name}.onnx") for name in ("encoder", "decoder", *models)},
         codec=entry,
-        latent_stats=bundle.LatentStats((0.0,) * entry.dim, (1.0,) * entry.dim),
+        latent_stats=latent_stats,
         curves=tuple(
             bundle.CurveEntry(name, unit, float(mean), float(std))
             for (name, unit), mean, std in zip(CHANNELS, curve_stats["mean"], curve_stats["std"], strict=True)
@@ -98,7 +102,7 @@ def write_bundle(
         parity=bundle.ParityEntry(PARITY_FILE, *_hash(part / PARITY_FILE), atol=PARITY_ATOL),
         training=training,
         licences=licences,
-        files=tuple(bundle.FileEntry(name, *_hash(part / name)) for name in (documents or {})),
+        files=tuple(bundle.FileEntry(name, *_hash(part / name)) for name in documents),
     )
     bundle.write_manifest(part, manifest)
     bundle.open_bundle(part)

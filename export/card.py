@@ -22,8 +22,9 @@ Attribution
 * C. Hawthorne et al., "Enabling Factorized Piano Music Modeling and Generation with the MAESTRO
   Dataset", ICLR 2019
 
-Changes: the performances were rendered to audio with the FluidR3 piano soundfont (MIT licence,
-(c) 2000-2002, 2008 Frank Wen) and neural networks were trained on the result. The data set itself
+Changes: the performances were rendered to audio with piano soundfonts (those named in the model card;
+FluidR3: MIT licence, (c) 2000-2002, 2008 Frank Wen; MuseScore_General's grand piano: public-domain
+samples, MIT licence) and neural networks were trained on the result. The data set itself
 is not contained.
 """
 
@@ -42,22 +43,41 @@ and the deadpan's latents; the codec turns latents into 44.1 kHz mono audio.
 
 | part | data | steps | minutes | parameters | validation loss |
 |---|---|---|---|---|---|
-| codec | {codec["excerpts"]} excerpts of {codec["seconds"]:.0f} s | {_cells(codec)} |
+{_codec_row(codec)}
 | curves | {curves["performances"]} performances, {curves["hours"]:.1f} h | {_cells(curves)} |
 | latents | {latents["performances"]} performances, {latents["hours"]:.1f} h | {_cells(latents)} |
 
-Rendered audio is the FluidR3 piano, at most {latents["seconds"]:.0f} s of a performance. Composers from Bach to
+{_pianos(codec)} The latent network's audio is the FluidR3 piano, at most {latents["seconds"]:.0f} s of a
+performance. Composers from Bach to
 Ravel; performers are mostly competitors of the Yamaha e-Piano Competition. Nothing of the validation and test
 works was trained on. Hardware: {training["hardware"]}. Seed {training["seed"]}. Losses were still falling when
 the time was up.
 
 **Numbers.** `docs/evaluation.md` of the project has correlations with human performers and note scores.
 
-**Limits.** One piano sound, solo piano only, Western classical repertoire, no ornaments beyond what is notated,
+**Limits.** It performs on one piano sound, solo piano only, Western classical repertoire, no ornaments beyond what is notated,
 no una corda. It does not know dynamic marks or slurs: MIDI files rarely hold them. Briefly trained on a CPU.
 
 **Licence.** CC BY-NC-SA 4.0, because of the data; see `LICENSE.weights.txt`.
 """
+
+
+def _codec_row(codec: dict) -> str:
+    """Row of the codec: how it was trained, or whose it is."""
+    if "weights" in codec:
+        return f"| codec | {codec['weights']}, not trained here | – | – | {codec['parameters'] / 1e6:.1f} M | – |"
+    return f"| codec | {codec['excerpts']} excerpts of {codec['seconds']:.0f} s | {_cells(codec)} |"
+
+
+def _pianos(codec: dict) -> str:
+    """What the codec heard, and how its decoder was refined, in sentences."""
+    if "soundfonts" not in codec:
+        return ""
+    text = f"The codec heard {', '.join(codec['soundfonts'])} (varied: {codec.get('varied', 'level')})."
+    if "refined" in codec:
+        more = codec["refined"]
+        text += f" Its decoder alone was trained on for {more['steps']} steps, {more['minutes']:.0f} minutes."
+    return text
 
 
 def _cells(part: dict) -> str:

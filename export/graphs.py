@@ -16,6 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 OPSET = 18
+#: ONNX Runtime against torch, on values of about unit size.
+PARITY_ATOL = 2e-3
 #: Initializers smaller than this stay float32; they are norms, biases and constants.
 _HALF_FROM = 4096
 
@@ -101,6 +103,11 @@ def graph_signature(path: Path) -> tuple[list[dict], list[dict], int]:
         ]
 
     return entries(model.graph.input), entries(model.graph.output), model.opset_import[0].version
+
+
+def parameters(path: Path) -> int:
+    """How many numbers the weights of a graph file have."""
+    return sum(int(np.prod(tensor.dims)) for tensor in onnx.load(str(path)).graph.initializer)
 
 
 def golden(role: str, module: nn.Module, inputs: dict[str, Tensor]) -> dict[str, np.ndarray]:

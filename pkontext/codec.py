@@ -1,6 +1,9 @@
-"""The piano codec: audio to latents and back, in streams, with exact context.
+"""Codecs, audio to latents and back in streams: how to open one, and the piano codec.
 
-The graphs see log magnitudes; the STFT and the phase are outside. Both directions work on a
+`open_codec` chooses by the kind in the codec's entry: our piano codec, here, or Music2Latent, in
+`pkontext.music2latent`.
+
+The piano codec's graphs see log magnitudes; the STFT and the phase are outside. Both directions work on a
 fixed grid of blocks with as many latent frames of context on each side as the networks can see,
 so the result does not depend on how the input was cut, and equals a whole-file pass.
 
@@ -9,24 +12,39 @@ Latents here are normalised: about zero mean and unit variance in every channel.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from pkontext.blocks import blocks, joined
 from pkontext.bundle import Bundle, CodecEntry
+from pkontext.manifest import LatentStats, parse_codec
+from pkontext.music2latent import Music2LatentCodec
 from pkontext.phase import PhaseStream
 from pkontext.runtime import Graph
 from pkontext.stft import StftSpec, log_magnitude
-
-#: Latent frames that one call of a graph encodes or decodes, context not counted.
-BLOCK = 24
 
 
 class Codec(Protocol):
     """What every codec can do; all that the rest of the project knows of one is its ``entry``."""
 
     entry: CodecEntry
+
+    @property
+    def frame_sec(self) -> float:
+        """Seconds of one latent frame."""
+        ...
+
+    def encode(self, samples: np.ndarray) -> np.ndarray:
+        """Encode audio ``[n]`` or ``[n, channels]`` to latents ``[ceil(n / hop), dim]``."""
+        ...
+
+    def decode(self, latents: np.ndarray) -> np.ndarray:
+        """Decode latents ``[frames, dim]`` to audio ``[frames * hop, channels]``."""
+        ...
 
     def encode_stream(self, chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Encode chunks ``[n, channels]`` of any size to latents ``[frames, dim]``, piece by piece."""
@@ -37,8 +55,60 @@ class Codec(Protocol):
         ...
 
 
+def open_codec(bundle: Bundle, threads: int = 0, provider: str = "auto") -> Codec:
+    """Open the codec of a verified bundle, whichever kind it is.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    threads, provider
+        As in `pkontext.runtime.Graph`.
+
+    Raises
+    ------
+    BundleError, ProviderError
+        When the graphs cannot be opened.
+    """
+    graphs = [Graph(bundle.graph_path(name), threads, provider) for name in ("encoder", "decoder")]
+    return _make(bundle.manifest.codec, bundle.manifest.latent_stats, *graphs)
+
+
+def open_codec_folder(folder: Path, threads: int = 0, provider: str = "auto") -> Codec:
+    """Open the codec of a run folder: ``encoder.onnx``, ``decoder.onnx`` and what describes them.
+
+    Raises
+    ------
+    BundleError, ProviderError
+        When the description is not valid or the graphs cannot be opened.
+    """
+    entry, stats = read_codec_folder(folder)
+    graphs = [Graph(folder / f"{name}.onnx", threads, provider) for name in ("encoder", "decoder")]
+    return _make(entry, stats, *graphs)
+
+
+def read_codec_folder(folder: Path) -> tuple[CodecEntry, LatentStats]:
+    """Read ``codec.json`` and, where there is one, ``latent_stats.json`` of a run folder.
+
+    Raises
+    ------
+    BundleError
+        ``bundle.field`` or ``bundle.value``.
+    """
+    stats = folder / "latent_stats.json"
+    described = json.loads((folder / "codec.json").read_text(encoding="utf-8"))
+    return parse_codec(described, json.loads(stats.read_text(encoding="utf-8")) if stats.exists() else None)
+
+
+def _make(entry: CodecEntry, stats: LatentStats, encoder: Graph, decoder: Graph) -> Codec:
+    if entry.kind == "music2latent":
+        return Music2LatentCodec(entry, encoder, decoder, stats)
+    return PianoCodec(entry, encoder, decoder)
+
+
 class PianoCodec:
     """The embedded codec: mono, log-magnitude autoencoder, phase by gradient integration.
+
+    Its graphs give and take normalised latents, so a bundle's statistics are not used.
 
     Parameters
     ----------
@@ -71,17 +141,19 @@ class PianoCodec:
 
     def encode(self, samples: np.ndarray) -> np.ndarray:
         """Encode audio ``[n]`` or ``[n, 1]`` to latents ``[ceil(n / hop), dim]``."""
-        return _join(self.encode_stream([samples]), self.entry.dim)
+        return joined(self.encode_stream([samples]), self.entry.dim)
 
     def decode(self, latents: np.ndarray) -> np.ndarray:
         """Decode latents ``[frames, dim]`` to audio ``[frames * hop, 1]``."""
-        return _join(self.decode_stream([latents]), self.entry.channels)
+        return joined(self.decode_stream([latents]), self.entry.channels)
 
     def encode_stream(self, chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """See `Codec.encode_stream`; the last frame is filled up with silence."""
         context = self.entry.encode_context * self._ratio
         quiet = np.full((context, self.stft.bins), np.log(self.entry.floor), np.float32)
-        for block, keep in _blocks(self._log_magnitudes(chunks), BLOCK * self._ratio, context, quiet):
+        for block, keep in blocks(
+            self._log_magnitudes(chunks), self.entry.block * self._ratio, context, quiet
+        ):
             latents = self._encoder(log_mag=block[None])[0]
             start = self.entry.encode_context
             yield latents[start : start + keep // self._ratio]
@@ -91,7 +163,7 @@ class PianoCodec:
         context = self.entry.decode_context
         quiet = np.repeat(self.silence[None], context, axis=0)
         phase = PhaseStream(self.stft)
-        for block, keep in _blocks(chunks, BLOCK, context, quiet):
+        for block, keep in blocks(chunks, self.entry.block, context, quiet):
             log_mag = self._decoder(latents=block[None])[0]
             start = context * self._ratio
             samples = phase.push(log_mag[start : start + keep * self._ratio])
@@ -128,41 +200,3 @@ class PianoCodec:
         frames = ready()
         if frames is not None:
             yield frames
-
-
-def _blocks(
-    chunks: Iterable[np.ndarray], size: int, context: int, quiet: np.ndarray
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Cut a stream of rows into blocks of ``size`` rows with ``context`` rows on both sides.
-
-    Outside the stream the context is ``quiet``. The last block is filled up with it, so that every
-    block has the same shape.
-
-    Yields
-    ------
-    block : ndarray
-        ``[context + size + context, columns]``.
-    keep : int
-        How many of its ``size`` rows belong to the stream.
-    """
-    buffer = quiet
-    whole = size + 2 * context
-    for chunk in chunks:
-        buffer = np.concatenate([buffer, chunk])
-        while len(buffer) >= whole:
-            yield np.ascontiguousarray(buffer[:whole]), size
-            buffer = buffer[size:]
-    left = len(buffer) - context
-    filler = (
-        np.repeat(quiet[:1], whole, axis=0) if context else np.zeros((whole, *buffer.shape[1:]), np.float32)
-    )
-    while left > 0:
-        buffer = np.concatenate([buffer, filler])[:whole] if len(buffer) < whole else buffer
-        yield np.ascontiguousarray(buffer[:whole]), min(size, left)
-        buffer = buffer[size:]
-        left -= size
-
-
-def _join(pieces: Iterator[np.ndarray], columns: int) -> np.ndarray:
-    parts = list(pieces)
-    return np.concatenate(parts) if parts else np.zeros((0, columns), np.float32)

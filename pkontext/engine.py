@@ -17,7 +17,7 @@ import numpy as np
 from pkontext import curves as pc
 from pkontext import synth
 from pkontext.bundle import Bundle
-from pkontext.codec import PianoCodec
+from pkontext.codec import open_codec
 from pkontext.deadpan import LEAD_FRAMES, TAIL_FRAMES, deadpan_from_score
 from pkontext.errors import InputError
 from pkontext.features import latent_local, roll
@@ -50,7 +50,7 @@ class Rendering:
         check_settings(settings)
         self.score, self.bundle, self.settings = score, bundle, settings
         manifest = bundle.manifest
-        self.codec = PianoCodec.from_bundle(bundle, threads, provider)
+        self.codec = open_codec(bundle, threads, provider)
         self.frame_sec = self.codec.frame_sec
         self.deadpan = deadpan_from_score(score, settings.tempo, self.frame_sec)
         self._playing = _notes_in_span(score, settings)

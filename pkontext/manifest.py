@@ -24,6 +24,7 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 #: Prefix of the name of a soundfont that ships in the package.
 PACKAGE_PREFIX = "package:"
+CODEC_KINDS = ("log-magnitude", "music2latent")
 
 REINSTALL = "Download or export the bundle again, or name another one with --bundle."
 
@@ -75,6 +76,11 @@ class CodecEntry:
         Latent frames on each side that can change what a frame is encoded to.
     decode_context : int
         Latent frames on each side that can change what a frame is decoded to.
+    kind : str
+        What the graphs see, one of `CODEC_KINDS`: log magnitudes, or the compressed spectra of
+        Music2Latent.
+    block : int
+        Latent frames that one call of a graph encodes or decodes, context not counted.
     """
 
     name: str
@@ -87,6 +93,8 @@ class CodecEntry:
     floor: float
     encode_context: int
     decode_context: int
+    kind: str = "log-magnitude"
+    block: int = 24
 
 
 @dataclass(frozen=True)
@@ -282,6 +290,29 @@ def parse_manifest(document: object) -> Manifest:
     return manifest
 
 
+def parse_codec(codec: object, stats: object = None) -> tuple[CodecEntry, LatentStats]:
+    """Turn a codec's JSON documents, as they lie in a run folder, into its entry and statistics.
+
+    Parameters
+    ----------
+    codec : object
+        Fields of `CodecEntry`.
+    stats : object, optional
+        Fields of `LatentStats`; without them means are 0 and deviations 1.
+
+    Raises
+    ------
+    BundleError
+        ``bundle.field`` or ``bundle.value``.
+    """
+    entry: CodecEntry = _read(CodecEntry, codec, "codec")
+    found = LatentStats((0.0,) * entry.dim, (1.0,) * entry.dim)
+    if stats is not None:
+        found = _read(LatentStats, stats, "latent_stats")
+    _check_codec(entry, found)
+    return entry, found
+
+
 def manifest_to_json(manifest: Manifest) -> str:
     """Return the manifest as indented JSON that `parse_manifest` reads back to an equal object."""
     return json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -335,14 +366,10 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _check_values(manifest: Manifest) -> None:
     """Check what types alone do not say: sizes that agree, hashes that are hashes, safe names."""
-    codec, stats, sampler = manifest.codec, manifest.latent_stats, manifest.sampler
-    for name in ("sample_rate", "channels", "hop", "dim", "n_fft", "stft_hop"):
-        if getattr(codec, name) < 1:
-            raise _bad("value", f"manifest.codec.{name} is {getattr(codec, name)}, not positive")
-    if not len(stats.mean) == len(stats.std) == codec.dim:
-        raise _bad("value", f"manifest.latent_stats does not have codec.dim = {codec.dim} channels")
-    if min(stats.std) <= 0 or any(curve.std <= 0 for curve in manifest.curves):
-        raise _bad("value", "A standard deviation in the manifest is not positive")
+    sampler = manifest.sampler
+    _check_codec(manifest.codec, manifest.latent_stats)
+    if any(curve.std <= 0 for curve in manifest.curves):
+        raise _bad("value", "A standard deviation in manifest.curves is not positive")
     for name in ("curve", "latent"):
         window, overlap = getattr(sampler, f"{name}_window"), getattr(sampler, f"{name}_overlap")
         if not 0 <= overlap < window or getattr(sampler, f"{name}_steps") < 1:
@@ -354,6 +381,21 @@ def _check_values(manifest: Manifest) -> None:
     for name in [owner.file for owner in owners + ([manifest.parity] if manifest.parity else [])]:
         if name.startswith(PACKAGE_PREFIX):
             raise _bad("value", f"Only the soundfont may be in the package, not {name!r}")
+
+
+def _check_codec(codec: CodecEntry, stats: LatentStats) -> None:
+    for name in ("sample_rate", "channels", "hop", "dim", "n_fft", "stft_hop", "block"):
+        if getattr(codec, name) < 1:
+            raise _bad("value", f"codec.{name} is {getattr(codec, name)}, not positive")
+    for name in ("encode_context", "decode_context"):
+        if getattr(codec, name) < 0:
+            raise _bad("value", f"codec.{name} is {getattr(codec, name)}, which is negative")
+    if codec.kind not in CODEC_KINDS:
+        raise _bad("value", f"codec.kind is {codec.kind!r}, not one of {', '.join(CODEC_KINDS)}")
+    if not len(stats.mean) == len(stats.std) == codec.dim:
+        raise _bad("value", f"latent_stats does not have codec.dim = {codec.dim} channels")
+    if min(stats.std) <= 0:
+        raise _bad("value", "A standard deviation in latent_stats is not positive")
 
 
 def _read(kind: Any, value: Any, where: str) -> Any:

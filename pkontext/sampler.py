@@ -14,7 +14,7 @@ import numpy as np
 
 SOLVERS = ("euler", "dpmpp")
 #: Stages that draw noise; part of the random key, so that they never share it.
-CURVE_STAGE, LATENT_STAGE = 1, 2
+CURVE_STAGE, LATENT_STAGE, CODEC_STAGE = 1, 2, 3
 
 Predict = Callable[[np.ndarray, float], np.ndarray]
 

@@ -13,7 +13,7 @@ profile="${1:-run}"
 venv="${VENV:-.venv}"
 case "$profile" in
 run) extras="cpu" ;;
-dev) extras="cpu,train,dev" ;;
+dev) extras="cpu,train,music2latent,dev" ;;
 *)
     echo "setup: unknown profile '$profile'. Use run or dev." >&2
     exit 2

@@ -93,6 +93,14 @@ def test_manifest_survives_writing_and_reading(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
+def test_manifests_from_before_there_were_kinds_are_read(tiny: Path) -> None:
+    document = json.loads((tiny / "manifest.json").read_text())
+    del document["codec"]["kind"], document["codec"]["block"]
+    (tiny / "manifest.json").write_text(json.dumps(document))
+    codec = bundles.open_bundle(tiny).manifest.codec
+    assert (codec.kind, codec.block) == ("log-magnitude", 24)
+
+
 def test_identity_changes_with_the_content(tiny: Path) -> None:
     before = bundles.open_bundle(tiny).sha256
     change(tiny, "sampler", "curve_steps", to=5)
@@ -160,7 +168,7 @@ def test_soundfont_of_the_package(tiny: Path) -> None:
 def test_every_field_is_needed_and_typed(tiny: Path) -> None:
     """Drop each required field, and give each one a value of another type."""
     document = json.loads((tiny / "manifest.json").read_text())
-    optional = {"parity", "training", "licences", "files"}
+    optional = {("parity",), ("training",), ("licences",), ("files",), ("codec", "kind"), ("codec", "block")}
     tried = 0
 
     def visit(node: Any, path: tuple[Any, ...]) -> None:
@@ -176,7 +184,7 @@ def test_every_field_is_needed_and_typed(tiny: Path) -> None:
                 {"no": 1},
                 *([] if isinstance(node, list) or here[0] == "graphs" else [...]),
             ):
-                if replacement is ... and here[0] in optional and len(here) == 1:
+                if replacement is ... and here in optional:
                     continue
                 if replacement is None and here == ("parity",):
                     continue
@@ -207,6 +215,9 @@ def test_every_field_is_needed_and_typed(tiny: Path) -> None:
         (("surprise",), 1, "bundle.field"),
         (("codec", "hop"), 0, "bundle.value"),
         (("codec", "dim"), 3, "bundle.value"),
+        (("codec", "kind"), "mp3", "bundle.value"),
+        (("codec", "block"), 0, "bundle.value"),
+        (("codec", "encode_context"), -1, "bundle.value"),
         (("latent_stats", "std"), [1.0, 0.0], "bundle.value"),
         (("sampler", "curve_overlap"), 128, "bundle.value"),
         (("synth", "sha256"), "abc", "bundle.value"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,14 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pkontext import synth
-from pkontext.bundle import PACKAGE_DATA, Bundle, open_bundle
-from pkontext.codec import BLOCK, PianoCodec
+from pkontext.bundle import PACKAGE_DATA, Bundle, CodecEntry, open_bundle
+from pkontext.codec import PianoCodec, open_codec
 from pkontext.phase import PhaseStream
 from pkontext.runtime import Graph
 from pkontext.stft import log_magnitude
 from pkontext.types import NOTE
 
 HOP = 4096
+BLOCK = CodecEntry.block
 #: Largest difference allowed between two ways through the same graph.
 AGREE = 1e-4
 
@@ -217,6 +219,26 @@ def test_the_audio_comes_back_recognisably(codec: PianoCodec, audio: np.ndarray,
     assert right > wrong + 0.2
 
 
+def test_a_bundle_opens_as_the_codec_it_names(bundle: Bundle, codec: PianoCodec, latents: np.ndarray) -> None:
+    opened = open_codec(bundle, threads=1, provider="cpu")
+    assert isinstance(opened, PianoCodec) and opened.entry.kind == "log-magnitude"
+    assert np.array_equal(opened.decode(latents[:30]), codec.decode(latents[:30]))
+
+
+def test_the_block_is_the_entrys(codec: PianoCodec, audio: np.ndarray, latents: np.ndarray) -> None:
+    sizes: list[int] = []
+
+    def encoder(log_mag: np.ndarray) -> np.ndarray:
+        sizes.append(log_mag.shape[1] // 8)
+        return codec._encoder(log_mag=log_mag)
+
+    entry = replace(codec.entry, block=10)
+    other = PianoCodec(entry, encoder, codec._decoder)  # type: ignore[arg-type]
+    sizes.clear()  # of the latent of silence
+    assert np.abs(other.encode(audio) - latents).max() < AGREE
+    assert set(sizes) == {10 + 2 * entry.encode_context}
+
+
 def test_inputs_are_not_changed(codec: PianoCodec, audio: np.ndarray, latents: np.ndarray) -> None:
     samples, rows = audio.copy(), latents.copy()
     codec.encode(audio)
@@ -241,3 +263,18 @@ def test_memory_does_not_grow_with_the_length(codec: PianoCodec) -> None:
 
     peak(BLOCK * 2)
     assert peak(BLOCK * 10) < 1.1 * peak(BLOCK * 3)
+
+
+def test_resident_memory_does_not_grow_either(codec: PianoCodec) -> None:
+    """What ONNX Runtime and FFTs hold is no Python object: five more minutes add next to nothing."""
+    resource = pytest.importorskip("resource", reason="Unix only")
+    unit = 1e6 if sys.platform == "darwin" else 1e3
+
+    def peak_mb(minutes: float) -> float:
+        noise = np.random.default_rng(0).normal(0, 0.05, (HOP * 24, 1)).astype(np.float32)
+        rounds = round(minutes * 60 * 44100 / len(noise))
+        for _ in codec.decode_stream(codec.encode_stream(noise for _ in range(rounds))):
+            pass
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+    assert peak_mb(5) - peak_mb(1) < 4

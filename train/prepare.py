@@ -3,8 +3,8 @@
 ``python -m train prepare --data PACK --codec RUN --out CACHE``
 
 Each performance becomes one ``.npz`` whose name holds a hash of its inputs (both MIDI files, the
-alignment, the codec's weights, the version of this recipe), so an interrupted run goes on where
-it stopped and nothing stale is used.
+alignment, the codec's weights and statistics, the version of this recipe), so an interrupted run
+goes on where it stopped and nothing stale is used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pkontext import synth
-from pkontext.codec import PianoCodec
+from pkontext.codec import Codec, open_codec_folder
 from pkontext.curves import sounding_end
 from pkontext.deadpan import TAIL_FRAMES
 from pkontext.types import NOTE
@@ -66,7 +66,7 @@ def prepare(
     out : Path
         Cache folder; ``curves/SPLIT`` and ``latents/SPLIT`` hold the results.
     codec : Path
-        Folder with ``encoder.onnx``, ``decoder.onnx`` and ``codec.json``.
+        Run folder of an exported codec, see `pkontext.codec.open_codec_folder`.
     soundfont : Path
     latents_per_piece : int
         Performances of each piece whose audio is rendered and encoded.
@@ -124,7 +124,7 @@ def _latent_arrays(pair: Pair, job: Job) -> dict[str, np.ndarray] | None:
     assert job.codec is not None
     codec = _load_codec(job.codec)
     frame_sec = job.frame_sec
-    spec = synth.SynthSpec(job.soundfont)
+    spec = synth.SynthSpec(job.soundfont, sample_rate=codec.entry.sample_rate)
     inside = pair.aligned_performed["onset_sec"] < job.seconds
     if inside.sum() < 20:
         return None
@@ -167,13 +167,15 @@ def _digest(job: Job) -> str:
     files = [job.performance.score, job.performance.midi, job.performance.alignment]
     if job.codec is not None:
         files += [job.codec / "encoder.onnx", job.soundfont]
+        stats = job.codec / "latent_stats.json"  # only codecs that are normalised outside their graph
+        files += [stats] if stats.exists() else []
     for file in files:
         digest.update(_file_hash(file))
     return digest.hexdigest()[:16]
 
 
 _hashes: dict[Path, bytes] = {}
-_codecs: dict[Path, PianoCodec] = {}
+_codecs: dict[Path, Codec] = {}
 
 
 def _file_hash(path: Path) -> bytes:
@@ -182,15 +184,8 @@ def _file_hash(path: Path) -> bytes:
     return _hashes[path]
 
 
-def _load_codec(folder: Path) -> PianoCodec:
+def _load_codec(folder: Path) -> Codec:
     """Open the exported codec of a run folder, once a process, on one thread."""
     if folder not in _codecs:
-        import json
-
-        from pkontext.bundle import CodecEntry
-        from pkontext.runtime import Graph
-
-        entry = CodecEntry(**json.loads((folder / "codec.json").read_text()))
-        graphs = [Graph(folder / f"{name}.onnx", 1, "cpu") for name in ("encoder", "decoder")]
-        _codecs[folder] = PianoCodec(entry, *graphs)
+        _codecs[folder] = open_codec_folder(folder, 1, "cpu")
     return _codecs[folder]
