@@ -41,11 +41,12 @@ INSTALL_HINT = (
 
 @dataclass(frozen=True)
 class SynthSpec:
-    """How notes become audio: soundfont, gain and sample rate (hertz)."""
+    """How notes become audio: soundfont, gain, sample rate (hertz) and level of the room (0 is dry)."""
 
     soundfont: Path
     gain: float = 1.2
     sample_rate: int = 44100
+    reverb: float = 0.0
 
 
 def load_fluidsynth() -> Any:
@@ -213,7 +214,8 @@ def _open(spec: SynthSpec) -> Any:
         gain=spec.gain,
         samplerate=spec.sample_rate,
         **{
-            "synth.reverb.active": 0,
+            "synth.reverb.active": int(spec.reverb > 0),
+            "synth.reverb.level": float(spec.reverb),
             "synth.chorus.active": 0,
             "synth.cpu-cores": 1,
             "synth.midi-channels": 16,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from export.dit import load_dit
 from pkontext.curves import CHANNELS
 from pkontext.features import METRE, ROLL
+from pkontext.stft import StftSpec
 from pkontext.types import NOTE
 from train import codec as codec_task
 from train.codec_model import Block, Codec, CodecConfig
@@ -523,22 +524,80 @@ def test_narrow_first_level_costs_what_it_cuts() -> None:
 def test_calibrated_latents_are_normalised() -> None:
     codec, log_mag = Codec(TINY), spectrograms()
     codec.init_pca(log_mag)
+    codec.encoder.latent_mean += 0.3  # as if training's running statistics lagged behind
+    codec.encoder.latent_std *= 1.2
+    before = codec.decoder(codec.encoder(log_mag))
     codec.calibrate([log_mag[:8], log_mag[8:]])
+    torch.testing.assert_close(codec.decoder(codec.encoder(log_mag)), before, atol=1e-4, rtol=0)
     latents = codec.encoder(log_mag).flatten(0, 1)
     torch.testing.assert_close(latents.mean(0), torch.zeros(20), atol=1e-4, rtol=0)
     torch.testing.assert_close(latents.std(0), torch.ones(20), atol=1e-3, rtol=0)
+
+
+def tiny_loss(noise_max: float) -> codec_task.CodecLoss:
+    loss = codec_task.CodecLoss(StftSpec(), noise_max)
+    loss.bank = torch.from_numpy(codec_task.mel_bank(TINY.bins, 44100, 4))
+    return loss
+
+
+def test_running_statistics_keep_the_level_of_a_batch() -> None:
+    """A batch that is louder than the rest decodes louder: its own mean is not taken away."""
+    torch.manual_seed(0)
+    codec, log_mag = Codec(TINY), spectrograms()
+    codec.init_pca(log_mag)
+    codec.eval()
+    with torch.no_grad():
+        plain, _ = codec(log_mag, torch.zeros(1, 1, 1))
+        louder, latents = codec(log_mag + 1, torch.zeros(1, 1, 1))
+    assert float((louder - plain).mean()) > 0.5
+    assert float(latents.mean(0).abs().max()) > 0.3
+    before = codec.encoder.latent_mean.clone()
+    codec.train()
+    codec(log_mag + 1, torch.zeros(1, 1, 1))
+    assert not torch.equal(codec.encoder.latent_mean, before), "training follows the statistics"
+
+
+def test_codec_loss_terms_say_what_they_measure() -> None:
+    torch.manual_seed(0)
+    loss, log_mag = tiny_loss(noise_max=0.0), spectrograms()
+    latents = torch.randn(8, 40, 6)
+    exact = loss.terms(log_mag, latents, log_mag)
+    assert all(float(exact[name]) == 0 for name in ("level", "flux", "bands", "energy"))
+    assert float(loss.terms(log_mag + 0.1, latents, log_mag)["flux"]) == pytest.approx(0, abs=1e-6)
+    assert float(loss.terms(log_mag + 0.1, latents, log_mag)["level"]) >= 0.1
+    copied = torch.cat([latents, latents], 2)
+    assert float(loss.terms(log_mag, copied, log_mag)["correlation"]) > 0.05
+    assert float(exact["correlation"]) < 0.01
+    assert float(loss.terms(log_mag, 3 * latents, log_mag)["scale"]) > 1 > float(exact["scale"])
+
+
+def test_an_attack_weighs_more_than_the_same_error_elsewhere() -> None:
+    loss = tiny_loss(noise_max=0.0)
+    log_mag = torch.full((1, 16, TINY.bins), -4.0)
+    log_mag[:, 8:] = 1.0
+    latents = torch.randn(1, 40, 4)
+
+    def level(frame: int) -> float:
+        wrong = log_mag.clone()
+        wrong[:, frame] -= 0.5
+        return float(loss.terms(wrong, latents, log_mag)["level"])
+
+    assert level(8) == pytest.approx(5 * level(12), rel=1e-3)
+    assert level(5) == pytest.approx(level(8), rel=1e-3), "what sounds just ahead counts as much"
+    assert level(4) == pytest.approx(level(12), rel=1e-3)
 
 
 def test_five_steps_lower_the_codec_loss_and_the_run_loads(tmp_path: Path) -> None:
     torch.manual_seed(0)
     codec, log_mag = Codec(TINY), spectrograms()
     codec.init_pca(log_mag)
-    before = float(codec_task.codec_loss(codec, log_mag, noise_max=0.0)["loss"].detach())
+    loss = tiny_loss(noise_max=0.0)
+    before = float(loss(codec.eval(), log_mag)["loss"].detach())
     loop = LoopConfig(str(tmp_path), max_steps=5, lr=5e-4, warmup=1, ema=0.0)
     meta = {"codec": TINY.to_dict()}
-    trained = fit(codec, lambda m, x: codec_task.codec_loss(m, x, 0.0), iter([log_mag] * 5), loop, meta)
+    trained = fit(codec, loss, iter([log_mag] * 5), loop, meta)
     assert isinstance(trained, Codec)
-    after = float(codec_task.codec_loss(trained, log_mag, noise_max=0.0)["loss"].detach())
+    after = float(loss(trained, log_mag)["loss"].detach())
     assert after < 0.995 * before  # 0.987 measured
     codec_task.save_calibrated(trained, tmp_path)
     loaded = codec_task.load_codec(tmp_path)
@@ -555,6 +614,57 @@ def test_crops_are_what_the_runtime_sees() -> None:
     pool = (np.random.default_rng(0).uniform(-9000, 9000, (2, 40_000))).astype(np.int16)
     batches = codec_task.CropBatches(pool, 3, 4, stft, seed=0)
     assert next(batches).shape == (3, 32, stft.bins)
+    plain = codec_task.CropBatches(pool, 3, 4, stft, seed=0, vary=False)
+    assert not torch.equal(next(plain), next(codec_task.CropBatches(pool, 3, 4, stft, seed=0)))
     samples = (pool[:1, : batches.samples] / 32767).astype(np.float32)
     ours = batches.log_magnitude(torch.from_numpy(samples))[0].numpy()
     np.testing.assert_allclose(ours, log_magnitude(samples[0], stft), atol=2e-3)
+
+
+def test_a_network_for_another_codec_starts_from_what_it_can_use(tmp_path: Path) -> None:
+    from pkontext.features import ROLL, local_channels
+    from train.adopt import adopt
+
+    def make(dim: int, width: int = 16) -> DiT:
+        return DiT(replace(SMALL, state=dim, local=local_channels(dim), context=dim, width=width))
+
+    torch.manual_seed(1)
+    old, new = make(5), make(7)
+    save_file(old.state_dict(), tmp_path / "model.safetensors")
+    fresh = {k: v.clone() for k, v in new.state_dict().items()}
+    taken = adopt(new, tmp_path)
+    assert torch.equal(new.blocks[0].qkv.weight, old.blocks[0].qkv.weight)
+    assert torch.equal(new.local_in.weight[:, :ROLL], old.local_in.weight[:, :ROLL])
+    assert torch.equal(new.local_in.weight[:, -2:], old.local_in.weight[:, -2:])
+    for name in ("state_in.weight", "context_in.weight", "out.weight"):
+        assert name not in taken
+        assert torch.equal(new.state_dict()[name], fresh[name])
+    with pytest.raises(ValueError, match="other sizes"):
+        adopt(make(7, width=32), tmp_path)
+
+
+def test_refining_moves_the_decoder_only(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = CodecConfig(
+        width=16, latent_width=16, dim=8, encoder_blocks=(0, 0), decoder_blocks=(0, 1), expansion=1
+    )
+    codec = Codec(config)
+    rng = np.random.default_rng(0)
+    audio = (rng.standard_normal((2, 260_000)) * 2000).astype(np.int16)
+    stft = StftSpec()
+    source = codec_task.CropBatches(audio, 2, 4, stft, 0)
+    codec.init_pca(next(source))
+    codec.calibrate([next(source)])
+    codec_task.save_calibrated(codec, tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"codec": config.to_dict()}))
+    np.save(tmp_path / "pool.npy", audio)
+    np.save(tmp_path / "held_out.npy", audio)
+    loop = LoopConfig(str(tmp_path / "refine"), max_steps=3, lr=1e-3, warmup=1, ema=0.0)
+    refined = codec_task.refine_decoder(tmp_path, loop, batch=2, frames=4)
+    before, after = codec.state_dict(), codec_task.load_codec(tmp_path).state_dict()
+    for name, value in after.items():
+        assert torch.equal(value, refined.state_dict()[name])
+        assert torch.equal(value, before[name]) or name.startswith("decoder")
+    assert not torch.equal(after["decoder.out.weight"], before["decoder.out.weight"])
+    logged = (tmp_path / "refine" / "log.csv").read_text()
+    assert "val_lsd_db" in logged and "val_distance" in logged

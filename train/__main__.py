@@ -27,7 +27,7 @@ def codec(
     data: Data,
     soundfont: Soundfonts,
     out: Out = Path("runs/codec"),
-    max_minutes: Minutes = 18,
+    max_minutes: Minutes = 55,
     max_steps: Steps = 100_000,
     seed: Seed = 0,
     resume: Resume = False,
@@ -43,6 +43,28 @@ def codec(
     loop = LoopConfig(str(out), max_steps, max_minutes, lr=5e-4, ema=0.995, seed=seed, device=device)
     model = train_codec(data, soundfont, loop, resume=resume)
     typer.echo(f"largest difference from torch: {export_codec(model.cpu(), out)}")
+
+
+@app.command()
+def refine(
+    codec: CodecFolder = Path("runs/codec"),
+    out: Out = Path("runs/refine"),
+    max_minutes: Minutes = 30,
+    max_steps: Steps = 100_000,
+    seed: Seed = 0,
+    resume: Resume = False,
+    device: Device = "cpu",
+    threads: Threads = 0,
+) -> None:
+    """Train the codec's decoder on, with its encoder and latents as they are, and export it again."""
+    from export.codec import export_codec
+    from train.codec import refine_decoder
+    from train.loop import LoopConfig
+
+    _set_threads(threads)
+    loop = LoopConfig(str(out), max_steps, max_minutes, lr=3e-4, ema=0.995, seed=seed, device=device)
+    model = refine_decoder(codec, loop, resume=resume)
+    typer.echo(f"largest difference from torch: {export_codec(model.cpu(), codec)}")
 
 
 @app.command()
@@ -97,6 +119,7 @@ def latents(
     max_steps: Steps = 100_000,
     seed: Seed = 0,
     resume: Resume = False,
+    init: Annotated[Path | None, typer.Option(help="Run folder of a latent network to start from.")] = None,
     device: Device = "cpu",
     threads: Threads = 0,
 ) -> None:
@@ -106,7 +129,7 @@ def latents(
 
     _set_threads(threads)
     loop = LoopConfig(str(out), max_steps, max_minutes, lr=1e-3, seed=seed, device=device)
-    train_latents(cache, loop, _frame_sec(codec), codec, resume=resume)
+    train_latents(cache, loop, _frame_sec(codec), codec, resume=resume, init=init)
 
 
 @app.command(name="all")
@@ -116,7 +139,11 @@ def everything(
     runs: Annotated[Path, typer.Option(help="Folder for the run folders.")] = Path("runs"),
     cache: Cache = Path("cache"),
     out: Annotated[Path, typer.Option(help="The bundle's folder.")] = Path("pkontext/data/bundle"),
-    codec_minutes: Minutes = 18,
+    codec_soundfont: Annotated[
+        list[Path] | None, typer.Option(help="Further piano for the codec to hear; may be repeated.")
+    ] = None,
+    codec_minutes: Minutes = 55,
+    refine_minutes: Minutes = 30,
     curve_minutes: Minutes = 72,
     latent_minutes: Minutes = 72,
     max_steps: Steps = 100_000,
@@ -127,11 +154,12 @@ def everything(
     from export.__main__ import bundle
 
     shared = {"max_steps": max_steps, "seed": seed, "device": device}
-    codec(data, [soundfont], runs / "codec", codec_minutes, **shared)
+    codec(data, [soundfont, *(codec_soundfont or [])], runs / "codec", codec_minutes, **shared)
+    refine(runs / "codec", runs / "refine", refine_minutes, **shared)
     prepare(data, soundfont, runs / "codec", cache, latents_per_piece=2)
     curves(cache, runs / "codec", runs / "curves", curve_minutes, **shared)
     latents(cache, runs / "codec", runs / "latents", latent_minutes, **shared)
-    bundle(runs / "codec", runs / "curves", runs / "latents", out)
+    bundle(runs / "codec", runs / "curves", runs / "latents", runs / "refine", out)
 
 
 def _set_threads(threads: int) -> None:

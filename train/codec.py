@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,35 @@ from train.loop import LoopConfig, fit
 from train.workers import spread
 
 
+@dataclass(frozen=True)
+class Excerpt:
+    """A part of a performance and the instrument it is rendered on.
+
+    ``detune_cents`` transposes by playing the synth's output at another rate, which moves partials
+    and formants as another instrument would; ``reverb`` is the level of FluidSynth's room.
+    """
+
+    performance: asap.Performance
+    soundfont: Path
+    start_sec: float
+    seconds: float
+    detune_cents: float = 0.0
+    reverb: float = 0.0
+
+
 def render_excerpts(
-    data: Path, split: str, soundfonts: list[Path], seconds: float, count: int, seed: int, workers: int
+    data: Path,
+    split: str,
+    soundfonts: list[Path],
+    seconds: float,
+    count: int,
+    seed: int,
+    workers: int,
+    vary: bool = False,
 ) -> np.ndarray:
     """Render excerpts of performances of a split, one soundfont each in turn.
+
+    With ``vary`` half of them are detuned (up to 40 cents) and a third stand in a room.
 
     Returns
     -------
@@ -33,38 +58,50 @@ def render_excerpts(
     """
     performances = asap.pick(asap.read_index(data, split), per_piece=4)
     rng = np.random.default_rng(seed)
-    chosen = [performances[i] for i in rng.permutation(len(performances))[:count]]
-    jobs = [
-        (p, soundfonts[i % len(soundfonts)], float(rng.uniform(0, max(p.duration_sec - seconds, 0))), seconds)
-        for i, p in enumerate(chosen)
-    ]
-    return np.stack(list(spread(_excerpt, jobs, workers, chunk=4)))
+    order = np.concatenate(
+        [rng.permutation(len(performances)) for _ in range(-(-count // len(performances)))]
+    )
+    jobs = []
+    for i, p in enumerate(performances[k] for k in order[:count]):
+        start = float(rng.uniform(0, max(p.duration_sec - seconds, 0)))
+        detune = float(rng.uniform(-40, 40) * (vary and rng.random() < 0.5))
+        reverb = float(rng.uniform(0.1, 0.9) * (vary and rng.random() < 0.33))
+        jobs.append(Excerpt(p, soundfonts[i % len(soundfonts)], start, seconds, detune, reverb))
+    return np.stack(list(spread(render_excerpt, jobs, workers, chunk=4)))
 
 
-def _excerpt(job: tuple[asap.Performance, Path, float, float]) -> np.ndarray:
-    performance, soundfont, start, seconds = job
-    spec = synth.SynthSpec(soundfont)
-    notes, pedals = asap.read_midi_notes(performance.midi)
-    notes = notes[(notes["onset_sec"] >= start) & (notes["onset_sec"] < start + seconds)]
-    notes["onset_sec"] -= start
-    pedals["time_sec"] = np.maximum(pedals["time_sec"] - start, 0)  # the pedal's state carries in
-    events = synth.events_from_notes(notes, pedals, spec.sample_rate)
-    total = int(seconds * spec.sample_rate)
-    audio = np.concatenate(list(synth.render(events, spec, total)))[:, 0]
+def render_excerpt(job: Excerpt) -> np.ndarray:
+    """Render one excerpt to int16 ``[seconds * 44100]``."""
+    rate = round(44100 * 2 ** (-job.detune_cents / 1200))
+    spec = synth.SynthSpec(job.soundfont, sample_rate=rate, reverb=job.reverb)
+    notes, pedals = asap.read_midi_notes(job.performance.midi)
+    end = job.start_sec + job.seconds
+    notes = notes[(notes["onset_sec"] >= job.start_sec) & (notes["onset_sec"] < end)]
+    notes["onset_sec"] -= job.start_sec
+    pedals["time_sec"] = np.maximum(pedals["time_sec"] - job.start_sec, 0)  # the pedal's state carries in
+    events = synth.events_from_notes(notes, pedals, rate)
+    audio = np.concatenate(list(synth.render(events, spec, int(job.seconds * 44100))))[:, 0]
     return np.clip(np.rint(audio * 32767), -32768, 32767).astype(np.int16)
 
 
 class CropBatches(Iterator[Tensor]):
-    """Endless batches of log magnitudes of random crops, level jittered.
+    """Endless batches of log magnitudes of random crops.
+
+    With ``vary``, the level moves by -14 to +6 dB, half of the crops pass a smooth random equaliser
+    and some begin in silence, so that the codec meets other pianos, rooms and isolated attacks.
 
     Yields float32 ``[batch, 8 * frames, bins]``.
     """
 
-    def __init__(self, pool: np.ndarray, batch: int, frames: int, stft: StftSpec, seed: int) -> None:
-        self.pool, self.batch, self.stft = pool, batch, stft
+    def __init__(
+        self, pool: np.ndarray, batch: int, frames: int, stft: StftSpec, seed: int, vary: bool = True
+    ) -> None:
+        self.pool, self.batch, self.stft, self.vary = pool, batch, stft, vary
         self.samples = frames * 8 * stft.hop + 2 * stft.lead
         self.seed, self.step = seed, 0
         self.window = torch.hann_window(stft.n_fft)
+        octave = np.log2(np.maximum(np.arange(stft.bins), 1)) / np.log2(stft.bins)  # 0 … 1 up the spectrum
+        self._shapes = np.stack([octave - 0.5, *(np.cos(np.pi * k * octave) for k in (2, 3, 4))])
 
     def __next__(self) -> Tensor:
         rng = np.random.default_rng((self.seed, self.step))
@@ -72,24 +109,97 @@ class CropBatches(Iterator[Tensor]):
         rows = rng.integers(0, len(self.pool), self.batch)
         starts = rng.integers(0, self.pool.shape[1] - self.samples, self.batch)
         audio = np.stack([self.pool[r, s : s + self.samples] for r, s in zip(rows, starts, strict=True)])
-        gain = 10 ** (rng.uniform(-8, 3, (self.batch, 1)) / 20)
-        return self.log_magnitude(torch.from_numpy((audio * (gain / 32767)).astype(np.float32)))
+        audio = audio.astype(np.float32) / 32767
+        if not self.vary:
+            return self.log_magnitude(torch.from_numpy(audio))
+        for row in np.flatnonzero(rng.random(self.batch) < 0.15):
+            audio[row, : rng.integers(self.samples // 8, self.samples)] = 0
+        size = np.array([[12.0], [4.0], [3.0], [2.0]]) * (rng.random(self.batch) < 0.5)
+        equaliser_db = (rng.uniform(-1, 1, (4, self.batch)) * size).T @ self._shapes
+        gain_db = rng.uniform(-14, 6, (self.batch, 1)) + equaliser_db
+        gain = torch.from_numpy((10 ** (gain_db / 20)).astype(np.float32))
+        return self.log_magnitude(torch.from_numpy(audio), gain)
 
-    def log_magnitude(self, audio: Tensor) -> Tensor:
-        """Log magnitudes of audio ``[batch, samples]`` that includes the lead on both sides."""
+    def log_magnitude(self, audio: Tensor, gain: Tensor | None = None) -> Tensor:
+        """Log magnitudes of audio ``[batch, samples]`` that includes the lead on both sides.
+
+        ``gain`` ``[batch, bins]`` multiplies the magnitudes.
+        """
         spectrum = torch.stft(
             audio, self.stft.n_fft, self.stft.hop, window=self.window, center=False, return_complex=True
         )
-        return torch.log(spectrum.abs() + self.stft.floor).transpose(1, 2)
+        magnitude = spectrum.abs()
+        if gain is not None:
+            magnitude = magnitude * gain[:, :, None]
+        return torch.log(magnitude + self.stft.floor).transpose(1, 2)
 
 
-def codec_loss(model: nn.Module, log_mag: Tensor, noise_max: float = 0.25) -> dict[str, Tensor]:
-    """L1 of log magnitudes, plus L1 of their change over time, which keeps attacks sharp."""
-    noise = noise_max * torch.rand(len(log_mag), 1, 1, device=log_mag.device)
-    error = model(log_mag, noise) - log_mag
-    level = error.abs().mean()
-    flux = error.diff(dim=1).abs().mean()
-    return {"loss": level + 0.5 * flux, "level": level, "flux": flux}
+class CodecLoss:
+    """What the reconstruction of log magnitudes is judged by.
+
+    * ``level``: mean absolute error of log magnitudes, with up to five times the weight in frames
+      where energy rises and the three before, because softened attacks and echoes ahead of them are
+      what is heard.
+    * ``flux``: the same of their change from frame to frame.
+    * ``bands``: error of the log energy in 96 mel bands, which the median that an absolute error
+      seeks would bias downwards; ``energy``: the same of whole frames.
+    * ``distance``: root mean square over the bins, mean over frames (a log-spectral distance); counts only
+      in `refine_decoder`.
+    * ``correlation``: mean squared correlation between different latent channels.
+    * ``scale``: departure of the channels from zero mean and unit variance.
+    """
+
+    def __init__(self, stft: StftSpec, noise_max: float = 0.25, refine: bool = False) -> None:
+        self.floor, self.noise_max, self.refine = stft.floor, noise_max, refine
+        self.bank = torch.from_numpy(mel_bank(stft.bins, 44100, 96))
+
+    def __call__(self, model: nn.Module, log_mag: Tensor) -> dict[str, Tensor]:
+        noise = self.noise_max * torch.rand(len(log_mag), 1, 1, device=log_mag.device)
+        return self.terms(*model(log_mag, noise), log_mag)
+
+    def terms(self, decoded: Tensor, latents: Tensor, log_mag: Tensor) -> dict[str, Tensor]:
+        """All terms and their weighted sum ``loss``."""
+        rise = log_mag.diff(dim=1).clamp(min=0).mean(2, keepdim=True)
+        rise = torch.cat([torch.zeros_like(rise[:, :1]), rise], 1).clamp(max=2)
+        ahead = nn.functional.pad(rise[..., 0], (0, 3))
+        rise = nn.functional.max_pool1d(ahead[:, None], 4, stride=1)[:, 0, :, None]
+        error = decoded - log_mag
+        level = (error.abs() * (1 + 2 * rise)).mean()
+        flux = (error.diff(dim=1).abs() * (1 + 2 * rise[:, 1:])).mean()
+        (our_bands, our_energy), (bands, energy) = self._bands(decoded), self._bands(log_mag)
+        bands, energy = (our_bands - bands).abs().mean(), (our_energy - energy).abs().mean()
+        z = latents.flatten(0, 1)
+        mean, std = z.mean(0), z.std(0) + 1e-5
+        scale = (mean**2).mean() + (std.log() ** 2).mean()
+        z = (z - mean) / std
+        square = (z.T @ z / len(z)) ** 2
+        dim = z.shape[1]
+        correlation = (square.sum() - square.diagonal().sum()) / (dim * (dim - 1))
+        distance = ((error.pow(2).mean(2) + 1e-6).sqrt() * (1 + rise[..., 0])).mean()
+        first = distance if self.refine else level
+        loss = first + 0.5 * flux + 0.2 * bands + 0.1 * energy + correlation + 0.01 * scale
+        values = {"level": level, "distance": distance, "flux": flux, "bands": bands, "energy": energy}
+        return {"loss": loss, **values, "correlation": correlation, "scale": scale}
+
+    def _bands(self, log_mag: Tensor) -> tuple[Tensor, Tensor]:
+        magnitude = (log_mag.clamp(max=8).exp() - self.floor).clamp(min=0)
+        self.bank = self.bank.to(log_mag.device)
+        power = magnitude**2
+        silent = 10 * self.floor**2
+        return torch.log(power @ self.bank + silent), torch.log(power.sum(2) + 10 * silent)
+
+
+def mel_bank(bins: int, sample_rate: int, bands: int) -> np.ndarray:
+    """Triangular bands of equal width on the mel scale, float32 ``[bins, bands]``."""
+    hertz = np.linspace(0, sample_rate / 2, bins)
+    mel = 2595 * np.log10(1 + hertz / 700)
+    edges = np.linspace(mel[1], mel[-1], bands + 2)
+    up = (mel[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    down = (edges[2:] - mel[:, None]) / (edges[2:] - edges[1:-1])
+    bank = np.maximum(np.minimum(up, down), 0)
+    nearest = np.abs(mel[:, None] - edges[1:-1]).argmin(0)
+    bank[nearest, np.arange(bands)] = np.maximum(bank[nearest, np.arange(bands)], 0.5)
+    return bank.astype(np.float32)
 
 
 def train_codec(
@@ -98,7 +208,7 @@ def train_codec(
     loop: LoopConfig,
     config: CodecConfig | None = None,
     seconds: float = 60.0,
-    count: int = 160,
+    count: int = 200,
     batch: int = 12,
     frames: int = 24,
     workers: int = 2,
@@ -120,28 +230,85 @@ def train_codec(
     """
     config = config or CodecConfig()
     stft = StftSpec()
-    pool = render_excerpts(data, "train", soundfonts, seconds, count, loop.seed, workers)
+    rendered = Path(loop.out) / "pool.npy"  # kept for a resumed run
+    if resume and rendered.exists():
+        pool = np.load(rendered, mmap_mode="r")
+    else:
+        pool = render_excerpts(data, "train", soundfonts, seconds, count, loop.seed, workers, vary=True)
+        rendered.parent.mkdir(parents=True, exist_ok=True)
+        np.save(rendered, pool)
     held_out = render_excerpts(data, "val", soundfonts, 20.0, 12, loop.seed, workers)
+    np.save(rendered.with_name("held_out.npy"), held_out)
     torch.manual_seed(loop.seed)
     model = Codec(config)
     source = CropBatches(pool, batch, frames, stft, loop.seed)
     if not resume:
-        model.init_pca(torch.cat([next(source) for _ in range(30)]))
-    validation = [next(CropBatches(held_out, 12, 48, stft, 1)) for _ in range(1)]
-
-    def validate(m: nn.Module) -> dict[str, float]:
-        quiet = [codec_loss(m, x, noise_max=0.0) for x in validation]
-        return {k: float(np.mean([q[k] for q in quiet])) for k in quiet[0]}
+        model.init_pca(torch.cat([next(source) for _ in range(60)]))
+    validation = next(CropBatches(held_out, 24, 48, stft, 1, vary=False))
+    loss = CodecLoss(stft)
 
     meta = {
         "codec": config.to_dict(),
-        "data": {"excerpts": count, "seconds": seconds, "soundfonts": [s.name for s in soundfonts]},
+        "data": {
+            "excerpts": count,
+            "seconds": seconds,
+            "soundfonts": [s.name for s in soundfonts],
+            "varied": "level, equaliser, detuning, reverb",
+        },
     }
-    trained = fit(model, codec_loss, source, loop, meta, validate, resume)
+    trained = fit(model, loss, source, loop, meta, _validation(validation, loss), resume)
     assert isinstance(trained, Codec)
     trained.calibrate([next(source) for _ in range(40)])
     save_calibrated(trained, Path(loop.out))
     return trained
+
+
+class Refiner(nn.Module):
+    """The decoder of a codec, trained on beside its frozen encoder; called as `Codec` is."""
+
+    def __init__(self, codec: Codec) -> None:
+        super().__init__()
+        self.decoder = codec.decoder
+        self._encoder = [codec.encoder.eval()]  # in a list, so that it is no part of this module
+
+    def forward(self, log_mag: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            latents = self._encoder[0].to(log_mag.device)(log_mag)
+        return self.decoder(latents + noise * torch.randn_like(latents)), latents
+
+
+def refine_decoder(
+    codec: Path, loop: LoopConfig, batch: int = 12, frames: int = 24, resume: bool = False
+) -> Codec:
+    """Train only the decoder on, for a smaller log-spectral distance; latents keep their meaning.
+
+    Parameters
+    ----------
+    codec : Path
+        Run folder of `train_codec`, with the audio that it rendered; the result replaces its weights.
+    loop : LoopConfig
+        ``out`` is the refinement's own run folder.
+    """
+    model, stft = load_codec(codec), StftSpec()
+    loss = CodecLoss(stft, refine=True)
+    pool = np.load(codec / "pool.npy", mmap_mode="r")
+    source = CropBatches(pool, batch, frames, stft, loop.seed + 1)
+    validation = next(CropBatches(np.load(codec / "held_out.npy"), 24, 48, stft, 1, vary=False))
+    meta = {"refines": codec.name, "data": {}}
+    fit(Refiner(model), loss, source, loop, meta, _validation(validation, loss), resume)
+    save_calibrated(model, codec)
+    return model.eval()
+
+
+def _validation(batch: Tensor, loss: CodecLoss) -> Callable[[nn.Module], dict[str, float]]:
+    """Terms of the loss on fixed audio, without noise, and the log-spectral distance in dB."""
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        decoded, latents = model(batch, torch.zeros(1, 1, 1))
+        values = {k: float(v) for k, v in loss.terms(decoded, latents, batch).items()}
+        return values | {"lsd_db": float(((decoded - batch) * 8.686).pow(2).mean(2).sqrt().mean())}
+
+    return validate
 
 
 def save_calibrated(model: Codec, out: Path) -> None:

@@ -21,7 +21,7 @@ class CodecConfig:
     stack: tuple[int, int] = (2, 4)
     width: int = 384
     latent_width: int = 512
-    dim: int = 128
+    dim: int = 256
     kernel: int = 5
     latent_kernel: int = 3
     encoder_blocks: tuple[int, int] = (2, 2)
@@ -132,23 +132,41 @@ class Codec(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
 
-    def forward(self, log_mag: Tensor, noise: Tensor) -> Tensor:
+    def forward(self, log_mag: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruct ``log_mag`` from latents with noise of std ``noise`` ``[batch, 1, 1]`` added.
 
-        Latents are normalised by the statistics of the batch, as batch normalisation does, so
-        noise has the same meaning all through training; `calibrate` fixes them afterwards.
+        Latents are normalised by running statistics, so noise has the same meaning all through
+        training. Those of the batch would take its average level and timbre away from the decoder.
+
+        Returns
+        -------
+        log_mag : Tensor
+            Reconstruction, the shape of the input.
+        latents : Tensor
+            ``[batch, frames, dim]``, without the noise.
         """
-        raw = self.encoder.raw(log_mag)
-        mean, std = raw.mean((0, 1)), raw.std((0, 1)) + 1e-5
-        latents = (raw - mean) / std
-        return self.decoder(latents + noise * torch.randn_like(latents))
+        encoder = self.encoder
+        raw = encoder.raw(log_mag)
+        if self.training:
+            with torch.no_grad():
+                encoder.latent_mean.lerp_(raw.mean((0, 1)), 0.01)
+                encoder.latent_std.lerp_(raw.std((0, 1)) + 1e-5, 0.01)
+        latents = (raw - encoder.latent_mean.clone()) / encoder.latent_std.clone()
+        return self.decoder(latents + noise * torch.randn_like(latents)), latents
 
     @torch.no_grad()
     def calibrate(self, batches: list[Tensor]) -> None:
-        """Fix the latent statistics from fresh batches of log magnitudes (no EMA drift)."""
+        """Fix the latent statistics from fresh batches of log magnitudes.
+
+        The decoder's first layer takes the change up, so what is decoded stays the same.
+        """
         raw = torch.cat([self.encoder.raw(batch).flatten(0, 1) for batch in batches])
-        self.encoder.latent_mean.copy_(raw.mean(0))
-        self.encoder.latent_std.copy_(raw.std(0) + 1e-5)
+        mean, std = raw.mean(0), raw.std(0) + 1e-5
+        encoder, inp = self.encoder, self.decoder.inp
+        inp.bias += inp.weight @ ((mean - encoder.latent_mean) / encoder.latent_std)
+        inp.weight *= std / encoder.latent_std
+        encoder.latent_mean.copy_(mean)
+        encoder.latent_std.copy_(std)
 
     @torch.no_grad()
     def init_pca(self, log_mag: Tensor) -> None:
@@ -162,6 +180,8 @@ class Codec(nn.Module):
         y = (x @ first).unflatten(1, (-1, c.stack[1])).flatten(2)
         second = _principal(y.flatten(0, 1), c.latent_width)
         std = (y.flatten(0, 1) @ second[:, : c.dim]).std(0)
+        enc.latent_mean.zero_()
+        enc.latent_std.fill_(1)
         for layer in (enc.inp, enc.fold, enc.out, dec.inp, dec.unfold, dec.out):
             nn.init.zeros_(layer.bias)
         enc.inp.weight.copy_(first.T)

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pkontext.codec import read_codec_folder
 from pkontext.features import latent_local, local_channels
 from pkontext.features import roll as note_roll
 from pkontext.runtime import Graph
 from pkontext.windows import context_window
+from train.adopt import adopt
 from train.curves import seeded_validation, task_loss
 from train.dit_model import DiT, DiTConfig
 from train.loop import LoopConfig, fit
@@ -55,7 +57,7 @@ class LatentData:
         }
 
 
-def channel_weights(decoder: Graph, data: LatentData, floor: float = 0.3, probes: int = 6) -> np.ndarray:
+def channel_weights(decoder: Graph, data: LatentData, floor: float = 0.1, probes: int = 6) -> np.ndarray:
     """How much an error in each latent channel matters in the decoded log magnitudes.
 
     Parameters
@@ -85,6 +87,16 @@ def channel_weights(decoder: Graph, data: LatentData, floor: float = 0.3, probes
             moved[..., channel] += step
             change[channel] += np.mean((decoder(latents=moved) - base) ** 2)
     return (floor + (1 - floor) * change / change.mean()).astype(np.float32)
+
+
+def loss_weights(codec: Path, data: LatentData) -> np.ndarray:
+    """Weights of the channels in the loss, float32 ``[dim]``, for the codec of a run folder.
+
+    They are measured in log magnitudes, so codecs that decode to anything else have ones.
+    """
+    if read_codec_folder(codec)[0].kind != "log-magnitude":
+        return np.ones(data.dim, np.float32)
+    return channel_weights(Graph(codec / "decoder.onnx", 1, "cpu"), data)
 
 
 class LatentBatches(Iterator[dict[str, Tensor]]):
@@ -157,10 +169,13 @@ def train_latents(
     batch: int = 12,
     frames: int = 96,
     resume: bool = False,
+    init: Path | None = None,
 ) -> DiT:
     """Train the latent network from prepared data; the run folder holds the result.
 
-    With the ``codec``'s run folder the loss weights each channel by what it does to the sound.
+    With the ``codec``'s run folder the loss weights each channel by what it does to the sound, if
+    the codec decodes to log magnitudes; other codecs' channels weigh the same. ``init`` is a run
+    folder to start from, see `train.adopt`.
     """
     data = LatentData(cache / "latents" / "train", frame_sec)
     config = DiTConfig(
@@ -174,6 +189,8 @@ def train_latents(
     )
     torch.manual_seed(loop.seed)
     model = DiT(config)
+    if init is not None and not resume:
+        adopt(model, init)
     held_out = LatentBatches(LatentData(cache / "latents" / "val", frame_sec), 12, frames, 1, drop=0.0)
     validation = [next(held_out) for _ in range(4)]
     meta = {
@@ -182,8 +199,9 @@ def train_latents(
         "frames": frames,
         "batch": batch,
         "data": {"performances": len(data.items), "hours": data.hours},
+        "init": None if init is None else init.name,
     }
-    weights = None if codec is None else channel_weights(Graph(codec / "decoder.onnx", 1, "cpu"), data)
+    weights = None if codec is None else loss_weights(codec, data)
     source = LatentBatches(data, batch, frames, loop.seed, weights=weights)
     validate = seeded_validation(validation, latent_loss)
     return fit(model, latent_loss, source, loop, meta, validate, resume)  # type: ignore[return-value]
