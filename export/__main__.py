@@ -150,8 +150,10 @@ def _record(run: Path) -> dict:
     with (run / "log.csv").open(newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
     losses = [float(row["value"]) for row in rows if row["name"] == "val_loss"]
+    started = {"started_from": meta["init"]} if meta.get("init") else {}
     return {
         **meta["data"],
+        **started,
         "steps": int(rows[-1]["step"]),
         "minutes": round(float(rows[-1]["minutes"]), 1),
         "val_loss": losses[-1],

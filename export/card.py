@@ -47,16 +47,16 @@ and the deadpan's latents; the codec turns latents into 44.1 kHz mono audio.
 | curves | {curves["performances"]} performances, {curves["hours"]:.1f} h | {_cells(curves)} |
 | latents | {latents["performances"]} performances, {latents["hours"]:.1f} h | {_cells(latents)} |
 
-{_pianos(codec)} The latent network's audio is the FluidR3 piano, at most {latents["seconds"]:.0f} s of a
-performance. Composers from Bach to
-Ravel; performers are mostly competitors of the Yamaha e-Piano Competition. Nothing of the validation and test
-works was trained on. Hardware: {training["hardware"]}. Seed {training["seed"]}. Losses were still falling when
-the time was up.
+{_pianos(codec)}
+The latent network's audio is the FluidR3 piano, at most {latents["seconds"]:.0f} s of a performance{_started(latents)}.
+Composers from Bach to Ravel; performers are mostly competitors of the Yamaha e-Piano Competition. Nothing of the
+validation and test works was trained on. Hardware: {training["hardware"]}. Seed {training["seed"]}. Losses were still
+falling when the time was up.
 
 **Numbers.** `docs/evaluation.md` of the project has correlations with human performers and note scores.
 
-**Limits.** It performs on one piano sound, solo piano only, Western classical repertoire, no ornaments beyond what is notated,
-no una corda. It does not know dynamic marks or slurs: MIDI files rarely hold them. Briefly trained on a CPU.
+**Limits.** It performs on one piano sound, solo piano only, Western classical repertoire, no ornaments beyond what
+is notated, no una corda. It does not know dynamic marks or slurs: MIDI files rarely hold them. Briefly trained on a CPU.
 
 **Licence.** CC BY-NC-SA 4.0, because of the data; see `LICENSE.weights.txt`.
 """
@@ -69,6 +69,13 @@ def _codec_row(codec: dict) -> str:
     return f"| codec | {codec['excerpts']} excerpts of {codec['seconds']:.0f} s | {_cells(codec)} |"
 
 
+def _started(part: dict) -> str:
+    """Where a network's training started, when it was not from nothing."""
+    return (
+        f"; it started from the network of the run {part['started_from']}" if "started_from" in part else ""
+    )
+
+
 def _pianos(codec: dict) -> str:
     """What the codec heard, and how its decoder was refined, in sentences."""
     if "soundfonts" not in codec:
@@ -76,7 +83,9 @@ def _pianos(codec: dict) -> str:
     text = f"The codec heard {', '.join(codec['soundfonts'])} (varied: {codec.get('varied', 'level')})."
     if "refined" in codec:
         more = codec["refined"]
-        text += f" Its decoder alone was trained on for {more['steps']} steps, {more['minutes']:.0f} minutes."
+        text += (
+            f"\nIts decoder alone was trained on for {more['steps']} steps, {more['minutes']:.0f} minutes."
+        )
     return text
 
 

@@ -7,6 +7,7 @@ compared with the rendered audio: by transcription (needs the ``evaluate`` extra
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections import defaultdict
@@ -81,10 +82,15 @@ def main(
     for name, font in (("a piano of the training", soundfont), ("a piano it never heard", unseen)):
         rendered = render_excerpts(data, split, [font], seconds, excerpts, seed, workers)
         jobs = [Job(audio, codec, pca, music2latent, notes, seed + i) for i, audio in enumerate(rendered)]
-        rows = []
-        for i, row in enumerate(tqdm(spread(measure_excerpt, jobs, workers), total=excerpts, desc=font.stem)):
-            rows.append(row)
-            (out / f"{font.stem}.{i}.json").write_text(json.dumps(row, indent=1))
+        files = [out / f"{font.stem}.{digest(job)}.json" for job in jobs]
+        left = [i for i, file in enumerate(files) if not file.exists()]
+        for i, row in zip(
+            left,
+            tqdm(spread(measure_excerpt, [jobs[i] for i in left], workers), total=len(left), desc=font.stem),
+            strict=True,
+        ):
+            files[i].write_text(json.dumps(row, indent=1))
+        rows = [json.loads(file.read_text()) for file in files]
         title = f"{name}: {font.stem}, {excerpts} excerpts of {seconds:g} s of the {split} split"
         tables += [*table(title, rows), ""]
         tables += [attacks_line(codec, font), ""]
@@ -130,6 +136,16 @@ def make_pca(data: Path, soundfonts: list[Path], codec: Path, out: Path, seed: i
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps({"codec": config.to_dict()}))
     save_calibrated(model, out)
+
+
+def digest(job: Job) -> str:
+    """What names the result of a job: hash of its audio, systems and settings."""
+    found = hashlib.sha256(job.audio.tobytes())
+    for folder in (job.codec, job.music2latent):
+        for name in ("encoder.onnx", "decoder.onnx"):
+            found.update(b"" if folder is None else (folder / name).read_bytes())
+    found.update(f"{job.notes} {job.seed}".encode())
+    return found.hexdigest()[:12]
 
 
 def measure_excerpt(job: Job) -> dict[str, Row]:

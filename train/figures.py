@@ -23,6 +23,7 @@ def spectrogram_pair(original: np.ndarray, decoded: np.ndarray, path: Path, titl
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from PIL import Image  # matplotlib needs it itself
 
     top, hop = 8000, 256
     bins = round(top / SAMPLE_RATE * 2048)
@@ -42,3 +43,4 @@ def spectrogram_pair(original: np.ndarray, decoded: np.ndarray, path: Path, titl
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
     pyplot.close(figure)
+    Image.open(path).convert("RGB").quantize(96).save(path, optimize=True)
