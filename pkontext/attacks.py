@@ -18,6 +18,8 @@ from pkontext.stft import StftSpec, hann
 
 #: Only rises of this many decibels are attacks out of near silence.
 MIN_RISE_DB = 20.0
+#: Rising power below this share of what follows within a window is a trace of it, not sound of its own.
+TRACE_SHARE = 0.001
 #: Shares of a frame's window that say where in it the attack is.
 USABLE_SHARES = (0.02, 0.9)
 #: Between the estimated step and the end of the limiting, and of its release; in windows.
@@ -80,6 +82,7 @@ def find_attacks(power: np.ndarray, spec: StftSpec) -> list[tuple[int, float, fl
     """
     share = _share_behind(spec.n_fft)
     ratio, factor = spec.n_fft // spec.hop, 10 ** (MIN_RISE_DB / 10)
+    power = _without_traces(power, ratio)
     found = []
     frame = 1
     while frame < len(power):
@@ -97,6 +100,16 @@ def find_attacks(power: np.ndarray, spec: StftSpec) -> list[tuple[int, float, fl
             found.append((int(places[usable].min()), float(before), float(after)))
         frame += ratio + 1
     return found
+
+
+def _without_traces(power: np.ndarray, ratio: int) -> np.ndarray:
+    """Power without what a decoder's magnitudes have of an attack in the frames before it."""
+    power = power.copy()
+    for frame in range(1, len(power) - 1):
+        ahead = power[frame + 1 : frame + 1 + ratio].max()
+        if power[frame] < TRACE_SHARE * ahead:
+            power[frame] = min(power[frame], power[frame - 1])
+    return power
 
 
 @lru_cache(maxsize=4)

@@ -85,3 +85,18 @@ def test_silence_has_no_attacks() -> None:
     samples = np.zeros(4096, np.float32)
     limit_before_attacks(samples, 0, np.zeros(8), 0, SPEC)
     assert not samples.any()
+
+
+def test_traces_in_the_frames_before_are_not_sound() -> None:
+    """Magnitudes that rise towards an attack, 30 dB and more below it, do not count; steady ones do."""
+    clean = powers(strike(9111))
+    first = int(np.argmax(clean > 1e-6 * clean.max()))
+    traced = clean.copy()
+    traced[first - 3 : first] = clean.max() * np.array([1e-6, 1e-5, 1e-4])
+    (place, before, after), (expected, *_) = find_attacks(traced, SPEC)[0], find_attacks(clean, SPEC)[0]
+    assert len(find_attacks(traced, SPEC)) == 1
+    assert abs(place - expected) <= 5
+    assert before < 1e-6 * after
+    sounding = clean.copy()
+    sounding[:first] = clean.max() * 5e-4
+    assert find_attacks(sounding, SPEC)[0][1] == pytest.approx(5e-4 * clean.max())

@@ -14,6 +14,7 @@ from pkontext.bundle import PACKAGE_DATA
 from pkontext.stft import StftSpec
 from train import evaluate_codec as task
 from train.codec import CropBatches, save_calibrated
+from train.codec_metrics import spectral_distance
 from train.codec_model import Codec, CodecConfig
 
 TINY = CodecConfig(
@@ -48,8 +49,9 @@ def test_every_system_returns_the_length_it_was_given(codec: Path, audio: np.nda
     assert list(decoded) == ["phase", "pca", "ours", "noise10", "noise20"]
     assert all(sound.shape == original.shape and np.isfinite(sound).all() for sound in decoded.values())
     assert not np.array_equal(decoded["noise10"], decoded["ours"])
-    # The block beside the linear path starts as identity, so PCA and codec agree here.
-    np.testing.assert_allclose(decoded["pca"], decoded["ours"], atol=1e-2)
+    # The block beside the linear path starts as identity, so PCA and codec agree here, up to phase.
+    apart = spectral_distance(decoded["pca"], decoded["ours"])
+    assert apart < 0.2 * spectral_distance(original, decoded["ours"]), apart
 
 
 def test_rows_rank_the_systems_as_they_should(codec: Path, audio: np.ndarray) -> None:
