@@ -220,6 +220,30 @@ def _time_option(text: str | None) -> str | None:
     return text
 
 
+def parse_bars(text: str) -> tuple[int, int, int]:
+    """Return first bar, last bar and seed of ``"12-16:7"``, or of ``"12:7"`` for one bar.
+
+    Raises
+    ------
+    ValueError
+        When it is neither.
+    """
+    found = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?:(\d{1,9})", text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is not bars and a seed such as 12-16:7")
+    first, last, seed = found.groups()
+    return int(first), int(last or first), int(seed)
+
+
+def _bars_option(texts: list[str] | None) -> list[str] | None:
+    for text in texts or []:
+        try:
+            parse_bars(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+    return texts
+
+
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object on each line, for scripts.")]
 _BundlePath = Annotated[
     Path | None, typer.Argument(help="The bundle's folder.", show_default="the built-in one")
@@ -266,6 +290,14 @@ def render(
         str | None,
         typer.Option(metavar="TIME", help="Stop here in the score: seconds or m:ss.", callback=_time_option),
     ] = None,
+    reroll: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="BARS:SEED",
+            help="Perform bars anew, keep the rest: 12-16:7 is bars 12 to 16, seed 7. May be repeated.",
+            callback=_bars_option,
+        ),
+    ] = None,
     format: Annotated[str | None, _flag("format")] = None,
     bits: Annotated[str | None, _flag("bits")] = None,
     bundle: Annotated[Path | None, _flag("bundle", "FOLDER")] = None,
@@ -283,19 +315,24 @@ def render(
     if end_sec is not None and end_sec <= start_sec:
         raise typer.BadParameter("--end must be later than --start")
     found = options.resolve({name: value for name, value in locals().items() if name in options.OPTIONS})
-    job = _Job(score, output, found, start_sec, end_sec, force)
+    bars = tuple(parse_bars(text) for text in reroll or [])
+    job = _Job(score, output, found, start_sec, end_sec, bars, force)
     _render(job, Reporter(as_json, quiet, output == STDOUT))
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One render as asked for on the command line; ``start_sec`` and ``end_sec`` are score seconds."""
+    """One render as asked for on the command line; ``start_sec`` and ``end_sec`` are score seconds.
+
+    ``rerolls`` holds first bar, last bar and seed of each range.
+    """
 
     source: Path
     output: str
     settings: options.Settings
     start_sec: float
     end_sec: float | None
+    rerolls: tuple[tuple[int, int, int], ...]
     force: bool
 
 
@@ -310,8 +347,8 @@ def _render(job: _Job, reporter: Reporter) -> None:
     began = time.perf_counter()
 
     from pkontext.bundle import open_bundle
-    from pkontext.engine import RenderSettings, open_rendering
-    from pkontext.score import load_score
+    from pkontext.engine import RenderSettings, Reroll, open_rendering
+    from pkontext.score import bar_span_sec, load_score
 
     score = load_score(job.source)
     for warning in score.warnings:
@@ -323,6 +360,7 @@ def _render(job: _Job, reporter: Reporter) -> None:
             f"--start is at {job.start_sec:g} s, and the piece ends at {score.duration_sec:.1f} s.",
             "Choose an earlier start.",
         )
+    rerolls = tuple(Reroll(*bar_span_sec(score, first, last), seed) for first, last, seed in job.rerolls)
     bundle = open_bundle(found.bundle)
     render_settings = RenderSettings(
         seed=found.seed,
@@ -333,6 +371,7 @@ def _render(job: _Job, reporter: Reporter) -> None:
         soundfont=found.soundfont,
         start_sec=job.start_sec,
         end_sec=job.end_sec,
+        rerolls=rerolls,
     )
     with _stop_requests() as stopped:
         rendering = open_rendering(score, bundle, render_settings, found.threads, found.provider)

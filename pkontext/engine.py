@@ -19,16 +19,26 @@ from pkontext import synth
 from pkontext.bundle import Bundle
 from pkontext.codec import open_codec
 from pkontext.deadpan import LEAD_FRAMES, TAIL_FRAMES, deadpan_from_score
-from pkontext.errors import InputError
 from pkontext.features import latent_local, roll
 from pkontext.perform import CurveSource
+from pkontext.reroll import Base, Played, Rerolls, check_inside
 from pkontext.runtime import Graph
 from pkontext.sampler import LATENT_STAGE, sample, window_noise
-from pkontext.take import CancelFn, Progress, ProgressFn, RenderSettings, check_cancelled, check_settings
+from pkontext.splice import fade_end, neural_take, sampler_take
+from pkontext.take import (
+    CancelFn,
+    Progress,
+    ProgressFn,
+    RenderSettings,
+    Reroll,
+    check_cancelled,
+    check_settings,
+    notes_in_span,
+)
 from pkontext.types import Score
 from pkontext.windows import LATENT_LOOKAHEAD, Window, context_reach, context_window, window_grid
 
-__all__ = ["Progress", "RenderSettings", "Rendering", "open_rendering"]
+__all__ = ["Progress", "RenderSettings", "Rendering", "Reroll", "open_rendering"]
 
 _FADE_SEC = 0.4
 
@@ -48,12 +58,13 @@ class Rendering:
         self, score: Score, bundle: Bundle, settings: RenderSettings, threads: int = 0, provider: str = "auto"
     ) -> None:
         check_settings(settings)
+        check_inside(score, settings.rerolls)
         self.score, self.bundle, self.settings = score, bundle, settings
         manifest = bundle.manifest
         self.codec = open_codec(bundle, threads, provider)
         self.frame_sec = self.codec.frame_sec
         self.deadpan = deadpan_from_score(score, settings.tempo, self.frame_sec)
-        self._playing = _notes_in_span(score, settings)
+        self._playing = notes_in_span(score, settings)
         self._latent_graph = Graph(bundle.graph_path("dit_latents"), threads, provider)
         curve_graph = Graph(bundle.graph_path("dit_curves"), threads, provider)
         self.curve_source = CurveSource(curve_graph, manifest, self.deadpan, settings)
@@ -62,6 +73,7 @@ class Rendering:
         self._deadpan_count = 0
         self._first_frame: int | None = None
         self._cancelled: CancelFn | None = None
+        self._rerolls = Rerolls(self._base(), settings.rerolls)
 
     @property
     def sample_rate(self) -> int:
@@ -92,7 +104,7 @@ class Rendering:
         """
         self._cancelled = cancelled
         voice = self._neural if self.settings.voice == "neural" else self._sampler_voice
-        for chunk in _fade_end(voice(progress), round(_FADE_SEC * self.sample_rate)):
+        for chunk in fade_end(voice(progress), round(_FADE_SEC * self.sample_rate)):
             check_cancelled(cancelled)
             yield chunk
 
@@ -104,8 +116,30 @@ class Rendering:
         notes : ndarray of NOTE
         pedals : ndarray of PEDAL
         """
+        return self._audible(*self._rerolls.apply(*self._base_notes()))
+
+    # -- stages ---------------------------------------------------------------------------------
+
+    def _base(self) -> Base:
+        """What re-rolls need."""
+        return Base(
+            self.bundle.manifest.sampler,
+            self.codec,
+            self.curve_source,
+            self._playing,
+            self._first_performed_frame,
+            self._last_performed_frame,
+            self._sample_latents,
+            lambda: self._cancelled is not None and self._cancelled(),
+        )
+
+    def _base_notes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Notes of the span and pedal of the take without re-rolls, in performed seconds."""
         self.curve_source.extend(self.deadpan.frames, self._cancelled)
-        notes, pedals, _ = self._performed(self.deadpan.frames)
+        return self._performed(self.deadpan.frames)[:2]
+
+    def _audible(self, notes: np.ndarray, pedals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Notes and pedal in seconds of the audio."""
         shift = self._first_performed_frame() * self.frame_sec
         notes["onset_sec"] -= shift
         pedals["time_sec"] -= shift
@@ -114,8 +148,6 @@ class Rendering:
         pedals = pedals[at_start : np.searchsorted(pedals["time_sec"], end)]
         pedals["time_sec"] = np.maximum(pedals["time_sec"], 0)
         return notes, pedals
-
-    # -- stages ---------------------------------------------------------------------------------
 
     def _deadpan_audio(self) -> Iterator[np.ndarray]:
         deadpan, manifest = self.deadpan, self.bundle.manifest
@@ -177,22 +209,29 @@ class Rendering:
 
     def _latent_window(self, window: Window, given_tail: np.ndarray) -> tuple[np.ndarray, int]:
         """Sample one window; returns its latents and the last performed frame as known so far."""
-        size, frame_sec = self.bundle.manifest.sampler.latent_window, self.frame_sec
-        notes, pedals, time_map = self._performed_for(window, size)
-        end = pc.sounding_end(notes, pedals)
-        painted = roll(
-            notes["onset_sec"], end, end, notes["pitch"], notes["velocity"], window.start, size, frame_sec
-        )
-        span = np.arange(window.start - size, window.start + 2 * size) + 0.5
-        position = time_map.to_deadpan(span * frame_sec) / frame_sec - 0.5
-        deadpan = self._deadpan_until(context_reach(position, size, size))
-        shown = context_window(deadpan, position, size, size)
-
-        dim = self.codec.entry.dim
-        given = np.zeros((1, size, dim), np.float32)
+        size = self.bundle.manifest.sampler.latent_window
+        played = self._performed_for(window, size)
+        given = np.zeros((1, size, self.codec.entry.dim), np.float32)
         known = np.zeros_like(given)
         given[0, : window.given] = given_tail
         known[0, : window.given] = 1
+        state = self._sample_latents(window.start, given, known, played, self.settings.seed, window.number)
+        return state, self._last_performed_frame(played[0])
+
+    def _sample_latents(
+        self, start: int, given: np.ndarray, known: np.ndarray, played: Played, seed: int, number: int
+    ) -> np.ndarray:
+        """Sample the window at a performed frame; what is given and known are ``[1, frames, dim]``."""
+        size, dim, frame_sec = given.shape[1], given.shape[2], self.frame_sec
+        notes, pedals, time_map = played
+        end = pc.sounding_end(notes, pedals)
+        painted = roll(
+            notes["onset_sec"], end, end, notes["pitch"], notes["velocity"], start, size, frame_sec
+        )
+        span = np.arange(start - size, start + 2 * size) + 0.5
+        position = time_map.to_deadpan(span * frame_sec) / frame_sec - 0.5
+        deadpan = self._deadpan_until(context_reach(position, size, size))
+        shown = context_window(deadpan, position, size, size)
         inputs = {
             "known": known,
             "local": latent_local(painted, shown["same"], size, dim)[None],
@@ -206,10 +245,9 @@ class Rendering:
             return self._latent_graph(x=x, time=np.array([when], np.float32), **inputs)
 
         sampler = self.bundle.manifest.sampler
-        noise = window_noise(self.settings.seed, LATENT_STAGE, window.number, given.shape)
+        noise = window_noise(seed, LATENT_STAGE, number, given.shape)
         steps = self.settings.steps or sampler.latent_steps
-        state = sample(predict, noise, given, known, steps, sampler.solver)[0]
-        return state, self._last_performed_frame(notes)
+        return sample(predict, noise, given, known, steps, sampler.solver)[0]
 
     def _performed_for(self, window: Window, size: int) -> tuple[np.ndarray, np.ndarray, pc.TimeMap]:
         """Notes, pedal and time map by the curves that a window needs, and no others.
@@ -229,15 +267,23 @@ class Rendering:
     # -- voices ---------------------------------------------------------------------------------
 
     def _neural(self, progress: ProgressFn | None) -> Iterator[np.ndarray]:
+        if self.settings.rerolls:
+            return neural_take(self._rerolls, self._latent_windows, progress)
         return self.codec.decode_stream(self._latent_windows(progress))
 
     def _sampler_voice(self, progress: ProgressFn | None) -> Iterator[np.ndarray]:
-        manifest, begun = self.bundle.manifest, time.monotonic()
-        notes, pedals = self.notes()
+        manifest = self.bundle.manifest
         soundfont = self.settings.soundfont or self.bundle.soundfont
         spec = synth.SynthSpec(soundfont, manifest.synth.gain, self.sample_rate)
-        total = self._last_performed_frame(notes) * manifest.codec.hop
-        step = self.bundle.manifest.sampler.latent_window * manifest.codec.hop
+        audio = self._play(spec, progress)
+        return sampler_take(self._rerolls, spec, audio) if self.settings.rerolls else audio
+
+    def _play(self, spec: synth.SynthSpec, progress: ProgressFn | None) -> Iterator[np.ndarray]:
+        """The take without re-rolls through a soundfont."""
+        begun, codec = time.monotonic(), self.bundle.manifest.codec
+        notes, pedals = self._audible(*self._base_notes())
+        total = self._last_performed_frame(notes) * codec.hop
+        step = self.bundle.manifest.sampler.latent_window * codec.hop
         events = synth.events_from_notes(notes, pedals, self.sample_rate)
         for number, chunk in enumerate(synth.render(events, spec, total, step), 1):
             if progress is not None:
@@ -264,30 +310,3 @@ def open_rendering(
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     """
     return Rendering(score, bundle, settings, threads, provider)
-
-
-def _notes_in_span(score: Score, settings: RenderSettings) -> np.ndarray:
-    """Which notes of the score start inside the span; row numbers."""
-    onset = score.notes["onset_sec"]
-    end = np.inf if settings.end_sec is None else settings.end_sec
-    rows = np.flatnonzero((onset >= settings.start_sec - 1e-9) & (onset < end))
-    if not len(rows):
-        raise InputError(
-            "settings.span",
-            f"No note starts between {settings.start_sec:g} s and {end:g} s.",
-            f"The piece runs from {onset[0]:.1f} s to {score.duration_sec:.1f} s.",
-        )
-    return rows
-
-
-def _fade_end(chunks: Iterator[np.ndarray], samples: int) -> Iterator[np.ndarray]:
-    """Fade out the last ``samples`` of a stream, so that a ringing chord never ends in a click."""
-    held = np.zeros((0, 1), np.float32)
-    for chunk in chunks:
-        held = np.concatenate([held, chunk])
-        if len(held) > samples:
-            yield held[:-samples]
-            held = held[-samples:]
-    if len(held):
-        ramp = np.cos(np.linspace(0, np.pi / 2, len(held), dtype=np.float32)) ** 2
-        yield held * ramp[:, None]

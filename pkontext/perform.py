@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 
 from pkontext import curves as pc
-from pkontext.bundle import Manifest
+from pkontext.bundle import Manifest, SamplerEntry
 from pkontext.deadpan import DeadpanScore
 from pkontext.features import curve_local
 from pkontext.runtime import Graph
 from pkontext.sampler import CURVE_STAGE, sample, window_noise
 from pkontext.take import CancelFn, RenderSettings, check_cancelled
-from pkontext.windows import CURVE_LOOKAHEAD, window_grid
+from pkontext.windows import CURVE_LOOKAHEAD, CURVE_SUFFIX, range_windows, window_grid
+
+#: Frames over which a bent tempo reaches its change.
+_RISE_FRAMES = 16
 
 
 class CurveSource:
@@ -82,14 +87,44 @@ class CurveSource:
         """Deadpan to performed seconds by these curves; after them time runs at the deadpan's rate."""
         return pc.time_map_from_tempo(self.curves(frames)[:, pc.TEMPO], self.deadpan.frame_sec)
 
-    def _next_window(self, cancelled: CancelFn | None) -> None:
-        window = next(self._grid)
-        size, channels = self._sampler.curve_window, self._state.shape[1]
-        given = np.zeros((1, size, channels), np.float32)
-        known = np.zeros_like(given)
-        given[0, : window.given] = self._state[window.start : window.start + window.given]
-        known[0, : window.given] = 1
-        local = curve_local(self.deadpan.score_features(window.start, size), size)[None]
+    def state(self, start: int, stop: int) -> np.ndarray:
+        """Committed frames ``[start, stop)`` as the network has them, ``[frames, 12]``."""
+        return self._state[start:stop]
+
+    def curves_with(self, start: int, state: np.ndarray, frames: int) -> np.ndarray:
+        """`curves` of the first ``frames``, as if ``state`` had been committed from ``start`` on."""
+        other = copy.copy(self)
+        other._state = self._state.copy()
+        other._state[start : start + len(state)] = state
+        return other.curves(frames)
+
+    def sample_window(
+        self,
+        start: int,
+        given: np.ndarray,
+        known: np.ndarray,
+        seed: int,
+        number: int,
+        cancelled: CancelFn | None,
+    ) -> np.ndarray:
+        """Sample the window that starts at deadpan frame ``start``.
+
+        Parameters
+        ----------
+        start : int
+        given, known : ndarray
+            float32 ``[1, curve_window, 12]``, see `pkontext.sampler.sample`.
+        seed, number : int
+            Of the noise, see `pkontext.sampler.window_noise`.
+        cancelled : callable or None
+
+        Returns
+        -------
+        ndarray
+            float32 ``[curve_window, 12]``, normalised.
+        """
+        size = self._sampler.curve_window
+        local = curve_local(self.deadpan.score_features(start, size), size)[None]
         position = np.arange(size, dtype=np.float32)[None]
 
         def predict(x: np.ndarray, when: float) -> np.ndarray:
@@ -103,10 +138,20 @@ class CurveSource:
             return blind + guidance * (clean - blind)
 
         guidance = np.float32(self._sampler.guidance)
-        noise = window_noise(self._settings.seed, CURVE_STAGE, window.number, given.shape)
+        noise = window_noise(seed, CURVE_STAGE, number, given.shape)
         noise *= np.float32(self._sampler.temperature)
         steps, solver = self._sampler.curve_steps, self._sampler.solver
-        state = sample(predict, noise, given, known, steps, solver)[0]
+        return sample(predict, noise, given, known, steps, solver)[0]
+
+    def _next_window(self, cancelled: CancelFn | None) -> None:
+        window = next(self._grid)
+        size, channels = self._sampler.curve_window, self._state.shape[1]
+        given = np.zeros((1, size, channels), np.float32)
+        known = np.zeros_like(given)
+        given[0, : window.given] = self._state[window.start : window.start + window.given]
+        known[0, : window.given] = 1
+        seed = self._settings.seed
+        state = self.sample_window(window.start, given, known, seed, window.number, cancelled)
         stop = min(window.stop, self.deadpan.frames)
         new = state[self.committed - window.start : stop - window.start]
         new[:, pc.TEMPO] += self._drift_correction(new[:, pc.TEMPO])
@@ -129,3 +174,64 @@ class CurveSource:
         wanted = length - float(np.clip(0.5 * drift, -0.15 * length, 0.15 * length))
         ramp = np.linspace(0.0, 2.0, frames, dtype=np.float32)
         return ramp * np.float32(np.log2(length / wanted) / std)
+
+
+def sample_range(
+    curves: CurveSource,
+    start: int,
+    stop: int,
+    sampler: SamplerEntry,
+    seed: int,
+    number: int,
+    cancelled: CancelFn | None,
+) -> np.ndarray:
+    """Sample frames ``[start, stop)`` anew, between the committed frames around them.
+
+    Parameters
+    ----------
+    curves : CurveSource
+        Committed for a window after ``stop``, or to its end.
+    start, stop : int
+        Deadpan frames; up to the last one, nothing is given after them.
+    sampler : SamplerEntry
+    seed, number : int
+        Of the noise of the first window; the others count on.
+    cancelled : callable or None
+
+    Returns
+    -------
+    ndarray
+        float32 ``[stop - start, 12]``, normalised.
+    """
+    size, to_end = sampler.curve_window, stop >= curves.deadpan.frames
+    state = curves.state(0, min(stop + size, curves.committed)).copy()
+    ahead = CURVE_LOOKAHEAD if to_end else CURVE_SUFFIX
+    for begin, first, last in range_windows(start, stop, size, sampler.curve_overlap, ahead):
+        shown = state[begin : begin + size]
+        known = np.zeros((1, size, state.shape[1]), np.float32)
+        known[0, : first - begin] = 1
+        if not to_end:
+            known[0, stop - begin :] = 1
+        given = np.pad(shown, ((0, size - len(shown)), (0, 0)))[None] * known
+        made = curves.sample_window(begin, given, known, seed, number, cancelled)
+        state[first:last] = made[first - begin : last - begin]
+        number += 1
+    return state[start:stop]
+
+
+def bend(tempo: np.ndarray, wanted_sec: float, frame_sec: float) -> np.ndarray:
+    """Tempo curve that lasts as long as wanted, by adding a plateau that rises from nothing at both ends."""
+    place = np.arange(len(tempo)) + 0.5
+    rise = np.minimum(place, len(tempo) - place) / min(_RISE_FRAMES, len(tempo) / 2)
+    arch = np.sin(0.5 * np.pi * np.minimum(rise, 1.0)) ** 2
+
+    def excess(amount: float) -> float:
+        return float(pc.time_map_from_tempo(tempo + amount * arch, frame_sec).performed[-1]) - wanted_sec
+
+    low, high = -2 * pc.TEMPO_LIMIT, 2 * pc.TEMPO_LIMIT
+    if abs(excess(0.0)) < 1e-9:
+        return tempo
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return tempo + low * arch

@@ -198,6 +198,27 @@ def bar_start_sec(score: Score, bar: int) -> float:
     return float(ticks_to_seconds(tick, score.tempi, score.ticks_per_quarter))
 
 
+def bar_span_sec(score: Score, first: int, last: int) -> tuple[float, float]:
+    """Return the seconds from the start of a bar to the end of another, both counted from 1.
+
+    The piece's last bar ends with the piece.
+
+    Raises
+    ------
+    InputError
+        ``score.bars`` when the piece does not have these bars.
+    """
+    count = bar_at(score, score.duration_sec - 2e-3)
+    if not 1 <= first <= last <= count:
+        raise InputError(
+            "score.bars",
+            f"There are no bars {first} to {last}; the piece has {_count(count, 'bar')}.",
+            f"Choose bars from 1 to {count}, the earlier one first.",
+        )
+    end = score.duration_sec if last == count else bar_start_sec(score, last + 1)
+    return bar_start_sec(score, first), end
+
+
 def _bars(score: Score) -> tuple[np.ndarray, np.ndarray]:
     """Return for each meter the number of its first bar and the ticks a bar lasts."""
     meters = score.meters

@@ -6,9 +6,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from pkontext.errors import Cancelled, InputError
+from pkontext.types import Score
 
 VOICES = ("neural", "sampler")
+#: Least length of a re-rolled range, and of what stays between two, in seconds at the take's tempo.
+LEAST_REROLL_SEC = LEAST_GAP_SEC = 1.0
+
+
+@dataclass(frozen=True)
+class Reroll:
+    """A range of the score to perform once more, while the rest of the take stays as it is.
+
+    Attributes
+    ----------
+    start_sec, end_sec : float
+        Score seconds; notes that start in ``[start_sec, end_sec)`` are performed anew.
+    seed : int
+        Another seed is another performance of the range; it has nothing to do with the take's.
+    """
+
+    start_sec: float
+    end_sec: float
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -31,6 +53,8 @@ class RenderSettings:
         Of the sampler voice; None takes the bundle's.
     start_sec, end_sec : float, float or None
         Which notes to play, in score seconds; the performance is that of the whole piece.
+    rerolls : tuple of Reroll
+        Ranges to perform anew, in any order; outside of them the take is the one without them.
     """
 
     seed: int = 0
@@ -41,11 +65,16 @@ class RenderSettings:
     soundfont: Path | None = None
     start_sec: float = 0.0
     end_sec: float | None = None
+    rerolls: tuple[Reroll, ...] = ()
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a render is; ``windows`` and ``total_sec`` are estimates until the curves are done."""
+    """How far a render is; ``windows`` and ``total_sec`` are estimates until the curves are done.
+
+    Each re-rolled range of a neural take is a stage of its own ("reroll") with its own windows; the
+    seconds are those of the take.
+    """
 
     stage: str
     window: int
@@ -76,9 +105,48 @@ def check_settings(settings: RenderSettings) -> None:
         raise InputError(
             "settings.voice", f"There is no voice '{settings.voice}'.", f"Choose {' or '.join(VOICES)}."
         )
+    _check_rerolls(settings)
+
+
+def _check_rerolls(settings: RenderSettings) -> None:
+    """Raise `InputError` for the first range that is empty, too short or too near another one."""
+    before: Reroll | None = None
+    for reroll in sorted(settings.rerolls, key=lambda range_: range_.start_sec):
+        start, end = reroll.start_sec, reroll.end_sec
+        shown = f"The range to re-roll from {start:g} s to {end:g} s"
+        if not 0 <= start < end < float("inf"):
+            raise InputError("settings.reroll", f"{shown} is none.", "Choose an end after the start.")
+        if (end - start) / settings.tempo < LEAST_REROLL_SEC - 1e-6:
+            raise InputError(
+                "settings.reroll",
+                f"{shown} lasts {(end - start) / settings.tempo:.2f} s at this tempo.",
+                f"Choose a range of {LEAST_REROLL_SEC:g} s or more.",
+            )
+        if before is not None and (start - before.end_sec) / settings.tempo < LEAST_GAP_SEC - 1e-6:
+            raise InputError(
+                "settings.reroll",
+                f"{shown} begins less than {LEAST_GAP_SEC:g} s after the end of another, at "
+                f"{before.end_sec:g} s.",
+                "Re-roll them as one range, or leave more between them.",
+            )
+        before = reroll
 
 
 def check_cancelled(cancelled: CancelFn | None) -> None:
     """Raise `Cancelled` when the caller asked to stop."""
     if cancelled is not None and cancelled():
         raise Cancelled
+
+
+def notes_in_span(score: Score, settings: RenderSettings) -> np.ndarray:
+    """Which notes of the score start inside the span; row numbers."""
+    onset = score.notes["onset_sec"]
+    end = np.inf if settings.end_sec is None else settings.end_sec
+    rows = np.flatnonzero((onset >= settings.start_sec - 1e-9) & (onset < end))
+    if not len(rows):
+        raise InputError(
+            "settings.span",
+            f"No note starts between {settings.start_sec:g} s and {end:g} s.",
+            f"The piece runs from {onset[0]:.1f} s to {score.duration_sec:.1f} s.",
+        )
+    return rows

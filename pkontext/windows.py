@@ -8,6 +8,7 @@ take does not depend on how fast or in which pieces it is rendered.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ import numpy as np
 
 #: Deadpan frames that a latent window shows beyond its own length, in all.
 CONTEXT_MARGIN = 24
+#: Frames after a range in the middle of a take that are given, if it takes several windows.
+CURVE_SUFFIX, LATENT_SUFFIX = 32, 16
 #: Frames at the end of a window that are not kept.
 CURVE_LOOKAHEAD, LATENT_LOOKAHEAD = 32, 4
 
@@ -51,6 +54,32 @@ def window_grid(size: int, overlap: int, lookahead: int, first: int = 0) -> Iter
         stop = start + size - lookahead
         yield Window(number, start, given, stop)
         start, given, number = stop - overlap, overlap, number + 1
+
+
+def range_windows(
+    first: int, last: int, size: int, given: int, ahead: int, lowest: int = 0
+) -> Iterator[tuple[int, int, int]]:
+    """Windows that share a range equally.
+
+    Parameters
+    ----------
+    first, last : int
+        The range.
+    size, given, ahead : int
+        Frames of a window; of these, at least so many lie before and after what it makes.
+    lowest : int
+        First frame that can be given.
+
+    Yields
+    ------
+    start, begin, end : int
+        A window's first frame, and the frames ``[begin, end)`` that it makes.
+    """
+    count = -(-(last - first) // (size - given - ahead))
+    edges = [first + (last - first) * n // count for n in range(count + 1)]
+    spare = (size - given - ahead - (last - first)) // 2 if count == 1 else 0
+    for begin, end in itertools.pairwise(edges):
+        yield max(begin - given - spare, lowest), begin, end
 
 
 def context_reach(position: np.ndarray, start: int, frames: int) -> int:
