@@ -193,9 +193,11 @@ class Rendering:
         known = np.zeros_like(given)
         given[0, : window.given] = given_tail
         known[0, : window.given] = 1
+        by_notes = self.bundle.manifest.sampler.conditioning == "notes"
+        local = latent_local(*((painted, shown["same"]) if by_notes else (None, None)), size, dim)
         inputs = {
             "known": known,
-            "local": latent_local(painted, shown["same"], size, dim)[None],
+            "local": local[None],
             "position": np.arange(size, dtype=np.float32)[None],
             "context": shown["context"][None],
             "context_position": shown["context_position"][None],

@@ -35,6 +35,8 @@ class CurveSource:
         self._graph, self._sampler, self._settings = graph, manifest.sampler, settings
         self._mean = np.array([c.mean for c in manifest.curves], np.float32)
         self._std = np.array([c.std for c in manifest.curves], np.float32)
+        self._timing = np.float32(settings.expressiveness * manifest.sampler.tempo_spread)
+        self._dynamics = np.float32(settings.expressiveness * manifest.sampler.loudness_spread)
         self._state = np.zeros((deadpan.frames, len(manifest.curves)), np.float32)
         self._grid = window_grid(self._sampler.curve_window, self._sampler.curve_overlap, CURVE_LOOKAHEAD)
 
@@ -69,13 +71,12 @@ class CurveSource:
     def curves(self, frames: int | None = None) -> np.ndarray:
         """Curves in their units with expressiveness applied, ``[frames, 12]``; by default all committed."""
         frames = self.committed if frames is None else frames
-        amount = np.float32(self._settings.expressiveness)
         curves = self._state[:frames] * self._std + self._mean
-        curves[:, pc.TEMPO] *= amount
-        curves[:, pc.ASYNCHRONY] *= amount
-        curves[:, pc.ARTICULATION] *= amount
+        curves[:, pc.TEMPO] *= self._timing
+        curves[:, pc.ASYNCHRONY] *= self._timing
+        curves[:, pc.ARTICULATION] *= np.float32(self._settings.expressiveness)
         level = self._mean[pc.LOUDNESS].mean()
-        curves[:, pc.LOUDNESS] = level + amount * (curves[:, pc.LOUDNESS] - level)
+        curves[:, pc.LOUDNESS] = level + self._dynamics * (curves[:, pc.LOUDNESS] - level)
         return curves
 
     def time_map(self, frames: int | None = None) -> pc.TimeMap:
@@ -121,7 +122,9 @@ class CurveSource:
         window makes up for half of what the take is ahead or behind, at most 15 % of its own length,
         by a ramp that starts at nothing, so that no window begins with a jump.
         """
-        mean, std = self._mean[pc.TEMPO], self._std[pc.TEMPO]
+        if self._timing == 0:
+            return np.zeros(len(tempo), np.float32)
+        mean, std = self._mean[pc.TEMPO] * self._timing, self._std[pc.TEMPO] * self._timing
         frames, frame_sec = len(tempo), self.deadpan.frame_sec
         before = pc.time_map_from_tempo(self._state[: self.committed, pc.TEMPO] * std + mean, frame_sec)
         length = float(np.exp2(-(tempo * std + mean)).sum()) * frame_sec
