@@ -120,7 +120,7 @@ class CurveSource:
 
         A performance lasts as long as its deadpan, but small errors of the network's mean add up. Each
         window makes up for half of what the take is ahead or behind, at most 15 % of its own length,
-        by a ramp that starts at nothing, so that no window begins with a jump.
+        by a hump that starts and ends at nothing, so that no jump is at the join of two windows.
         """
         if self._timing == 0:
             return np.zeros(len(tempo), np.float32)
@@ -130,5 +130,5 @@ class CurveSource:
         length = float(np.exp2(-(tempo * std + mean)).sum()) * frame_sec
         drift = float(before.performed[-1] - before.deadpan[-1]) + length - frames * frame_sec
         wanted = length - float(np.clip(0.5 * drift, -0.15 * length, 0.15 * length))
-        ramp = np.linspace(0.0, 2.0, frames, dtype=np.float32)
-        return ramp * np.float32(np.log2(length / wanted) / std)
+        hump = 1 - np.cos(2 * np.pi * (np.arange(frames, dtype=np.float32) + 0.5) / frames)
+        return hump * np.float32(np.log2(length / wanted) / std)
