@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from pkontext.curves import BANDS, CHANNELS, LOUDNESS, TEMPO, band_weights
 from pkontext.features import CURVE_LOCAL, METRE, ROLL
 from pkontext.stft import StftSpec
 from pkontext.types import NOTE
+from tests.test_loop import logged
 from train import codec as codec_task
 from train.codec_model import Block, Codec, CodecConfig
 from train.curves import GROUPS, CurveBatches, CurveData, agreement, random_known, train_curves
@@ -186,133 +185,6 @@ def test_batch_with_everything_given_is_harmless() -> None:
     clean, known, weight = masks()
     losses = flow_loss(Fixed(clean + 1), clean, torch.ones_like(known), weight)
     assert losses["loss"] == 0
-
-
-# ---- the loop -----------------------------------------------------------------------------------
-
-
-def line_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-    x, y = batch
-    return {"loss": (model(x) - y).pow(2).mean()}
-
-
-def line_batches(first: int = 0, stop: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches that depend on their number alone; after number ``stop`` the run is interrupted."""
-    number = first
-    while stop is None or number < stop:
-        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(number))
-        yield x, x.sum(1, keepdim=True) + 1
-        number += 1
-    raise KeyboardInterrupt
-
-
-def line() -> nn.Module:
-    torch.manual_seed(3)
-    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1))
-
-
-def logged(out: Path, name: str) -> list[float]:
-    """Values of one column of a run's log, in order."""
-    with (out / "log.csv").open() as handle:
-        return [float(row["value"]) for row in csv.DictReader(handle) if row["name"] == name]
-
-
-@pytest.fixture
-def loop(tmp_path: Path) -> LoopConfig:
-    """Six steps, each logged."""
-    return LoopConfig(str(tmp_path / "run"), max_steps=6, lr=0.05, warmup=2, ema=0.5, log_every=1)
-
-
-def test_resumed_run_equals_an_uninterrupted_one(loop: LoopConfig, tmp_path: Path) -> None:
-    straight = fit(line(), line_loss, line_batches(), loop)
-    broken = replace(loop, out=str(tmp_path / "broken"), save_minutes=0.0)
-    with pytest.raises(KeyboardInterrupt):
-        fit(line(), line_loss, line_batches(stop=3), broken)
-    torch.manual_seed(99)
-    other = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1))  # its weights must not matter
-    resumed = fit(other, line_loss, line_batches(first=3), broken, resume=True)
-    for name, value in straight.state_dict().items():
-        assert torch.equal(resumed.state_dict()[name], value), name
-    states = [load_file(Path(run.out) / "state.safetensors") for run in (loop, broken)]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0] if name != "minutes")
-    assert logged(Path(broken.out), "loss") == logged(Path(loop.out), "loss")
-    assert int(states[1]["step"]) == 6
-
-
-def test_learning_rate_warms_up_and_ends_at_zero(loop: LoopConfig) -> None:
-    config = replace(loop, max_steps=40, warmup=4)
-    fit(line(), line_loss, line_batches(), config)
-    rates = logged(Path(config.out), "lr")
-    assert len(rates) == 40
-    assert rates[0] == pytest.approx(config.lr / 4)
-    assert np.argmax(rates) in (3, 4) and max(rates) == pytest.approx(config.lr, rel=0.02)
-    assert rates[19] == pytest.approx(config.lr / 2, rel=0.1)
-    assert rates[-1] < 0.002 * config.lr and (np.diff(rates[4:]) < 0).all()
-
-
-def test_time_budget_ends_the_run_and_the_schedule(loop: LoopConfig) -> None:
-    def slow() -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in line_batches():
-            time.sleep(0.01)
-            yield batch
-
-    config = replace(loop, max_steps=1_000_000, max_minutes=0.5 / 60)
-    started = time.monotonic()
-    fit(line(), line_loss, slow(), config)
-    assert 0.5 <= time.monotonic() - started < 1.5
-    rates = logged(Path(config.out), "lr")
-    assert 5 < len(rates) <= 50 and rates[-1] < 0.1 * config.lr
-
-
-def test_used_up_budget_trains_no_further(loop: LoopConfig) -> None:
-    trained = fit(line(), line_loss, line_batches(), loop)
-    again = fit(line(), line_loss, line_batches(stop=0), loop, resume=True)
-    for a, b in zip(trained.parameters(), again.parameters(), strict=True):
-        assert torch.equal(a, b)
-
-
-@pytest.mark.parametrize("name", ["model.0.weight", "ema.2.bias", "step"])
-def test_resuming_is_strict(loop: LoopConfig, name: str) -> None:
-    fit(line(), line_loss, line_batches(), loop)
-    state = Path(loop.out) / "state.safetensors"
-    save_file({k: v for k, v in load_file(state).items() if k != name}, state)
-    with pytest.raises((RuntimeError, KeyError)):
-        fit(line(), line_loss, line_batches(), loop, resume=True)
-
-
-def test_weights_are_the_running_mean(loop: LoopConfig) -> None:
-    """After step k the mean moves by ``1 - min(ema, k / (k + 9))`` towards the weights."""
-    seen: list[Tensor] = []
-
-    def recording(model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        seen.append(model.state_dict()["0.weight"].clone())
-        return line_loss(model, batch)
-
-    trained = fit(line(), recording, line_batches(), loop)
-    state = load_file(Path(loop.out) / "state.safetensors")
-    mean = seen[0]
-    for step, weight in enumerate([*seen[1:], state["model.0.weight"]], 1):
-        mean = mean.lerp(weight, 1 - min(loop.ema, step / (step + 9)))
-    torch.testing.assert_close(trained.state_dict()["0.weight"], mean)
-    stored = load_file(Path(loop.out) / "model.safetensors")["0.weight"]
-    assert torch.equal(stored, trained.state_dict()["0.weight"])
-    assert not torch.equal(stored, state["model.0.weight"])
-
-
-def test_validation_sees_the_mean_and_changes_nothing(loop: LoopConfig, tmp_path: Path) -> None:
-    plain = fit(line(), line_loss, line_batches(), loop)
-    seen: list[Tensor] = []
-
-    def validate(model: nn.Module) -> dict[str, float]:
-        assert not model.training and not torch.is_grad_enabled()
-        seen.append(model.state_dict()["0.weight"].clone())
-        return {"x": float(len(seen))}
-
-    config = replace(loop, out=str(tmp_path / "validated"), save_minutes=0.0)
-    checked = fit(line(), line_loss, line_batches(), config, validate=validate)
-    assert logged(Path(config.out), "val_x") == list(range(1, len(seen) + 1)) and len(seen) >= 6
-    assert torch.equal(seen[-1], checked.state_dict()["0.weight"])
-    assert torch.equal(checked.state_dict()["0.weight"], plain.state_dict()["0.weight"])
 
 
 # ---- what is given in training ------------------------------------------------------------------

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from pkontext.errors import PkError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -20,6 +24,7 @@ Seed = Annotated[int, typer.Option(help="Random seed.")]
 Resume = Annotated[bool, typer.Option(help="Go on from the run folder's last state.")]
 Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.")]
 Threads = Annotated[int, typer.Option(help="CPU threads; 0 takes torch's default.")]
+Parts = Annotated[bool, typer.Option("--parts", help="Keep the state in files of at most 15 MB.")]
 
 
 @app.command()
@@ -31,18 +36,22 @@ def codec(
     max_steps: Steps = 100_000,
     seed: Seed = 0,
     resume: Resume = False,
+    parts: Parts = False,
     device: Device = "cpu",
     threads: Threads = 0,
 ) -> None:
     """Train the piano codec on rendered performances and export its graphs into the run folder."""
     from export.codec import export_codec
     from train.codec import train_codec
-    from train.loop import LoopConfig
+    from train.loop import LoopConfig, is_first_process
 
     _set_threads(threads)
-    loop = LoopConfig(str(out), max_steps, max_minutes, lr=5e-4, ema=0.995, seed=seed, device=device)
+    loop = LoopConfig(
+        str(out), max_steps, max_minutes, lr=5e-4, ema=0.995, seed=seed, device=device, parts=parts
+    )
     model = train_codec(data, soundfont, loop, resume=resume)
-    typer.echo(f"largest difference from torch: {export_codec(model.cpu(), out)}")
+    if is_first_process():
+        typer.echo(f"largest difference from torch: {export_codec(model.cpu(), out)}")
 
 
 @app.command()
@@ -53,18 +62,22 @@ def refine(
     max_steps: Steps = 100_000,
     seed: Seed = 0,
     resume: Resume = False,
+    parts: Parts = False,
     device: Device = "cpu",
     threads: Threads = 0,
 ) -> None:
     """Train the codec's decoder on, with its encoder and latents as they are, and export it again."""
     from export.codec import export_codec
     from train.codec import refine_decoder
-    from train.loop import LoopConfig
+    from train.loop import LoopConfig, is_first_process
 
     _set_threads(threads)
-    loop = LoopConfig(str(out), max_steps, max_minutes, lr=3e-4, ema=0.995, seed=seed, device=device)
+    loop = LoopConfig(
+        str(out), max_steps, max_minutes, lr=3e-4, ema=0.995, seed=seed, device=device, parts=parts
+    )
     model = refine_decoder(codec, loop, resume=resume)
-    typer.echo(f"largest difference from torch: {export_codec(model.cpu(), codec)}")
+    if is_first_process():
+        typer.echo(f"largest difference from torch: {export_codec(model.cpu(), codec)}")
 
 
 @app.command()
@@ -106,6 +119,7 @@ def curves(
     max_steps: Steps = 100_000,
     seed: Seed = 0,
     resume: Resume = False,
+    parts: Parts = False,
     device: Device = "cpu",
     threads: Threads = 0,
 ) -> None:
@@ -114,7 +128,7 @@ def curves(
     from train.loop import LoopConfig
 
     _set_threads(threads)
-    loop = LoopConfig(str(out), max_steps, max_minutes, lr=1e-3, seed=seed, device=device)
+    loop = LoopConfig(str(out), max_steps, max_minutes, lr=1e-3, seed=seed, device=device, parts=parts)
     train_curves(cache, loop, _frame_sec(codec), resume=resume)
 
 
@@ -131,6 +145,7 @@ def latents(
     conditioning: Annotated[
         str, typer.Option(help="notes: performed notes and deadpan; latents: deadpan latents alone.")
     ] = "notes",
+    parts: Parts = False,
     device: Device = "cpu",
     threads: Threads = 0,
 ) -> None:
@@ -139,7 +154,7 @@ def latents(
     from train.loop import LoopConfig
 
     _set_threads(threads)
-    loop = LoopConfig(str(out), max_steps, max_minutes, lr=1e-3, seed=seed, device=device)
+    loop = LoopConfig(str(out), max_steps, max_minutes, lr=1e-3, seed=seed, device=device, parts=parts)
     train_latents(cache, loop, _frame_sec(codec), codec, resume=resume, init=init, conditioning=conditioning)
 
 
@@ -159,12 +174,15 @@ def everything(
     latent_minutes: Minutes = 72,
     max_steps: Steps = 100_000,
     seed: Seed = 0,
+    parts: Parts = False,
     device: Device = "cpu",
 ) -> None:
     """Train the codec, prepare the data, train both networks, and export the bundle."""
     from export.__main__ import bundle
 
-    shared = {"max_steps": max_steps, "seed": seed, "device": device}
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise typer.BadParameter("`all` prepares data too: run it in one process, or launch its steps apart.")
+    shared = {"max_steps": max_steps, "seed": seed, "parts": parts, "device": device}
     codec(data, [soundfont, *(codec_soundfont or [])], runs / "codec", codec_minutes, **shared)
     refine(runs / "codec", runs / "refine", refine_minutes, **shared)
     prepare(data, [soundfont], runs / "codec", cache, latents_per_piece=2)
@@ -187,5 +205,14 @@ def _frame_sec(codec_folder: Path) -> float:
     return entry["hop"] / entry["sample_rate"]
 
 
+def main() -> None:
+    """Run the program; an expected failure ends in two sentences instead of a traceback."""
+    try:
+        app()
+    except PkError as error:
+        print(f"error: {error.message}\n{error.hint}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
 if __name__ == "__main__":
-    app()
+    main()

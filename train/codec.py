@@ -17,7 +17,7 @@ from pkontext import synth
 from pkontext.stft import StftSpec
 from train import asap
 from train.codec_model import Codec, CodecConfig
-from train.loop import LoopConfig, fit
+from train.loop import LoopConfig, fit, is_first_process
 from train.workers import spread
 
 
@@ -235,10 +235,9 @@ def train_codec(
         pool = np.load(rendered, mmap_mode="r")
     else:
         pool = render_excerpts(data, "train", soundfonts, seconds, count, loop.seed, workers, vary=True)
-        rendered.parent.mkdir(parents=True, exist_ok=True)
-        np.save(rendered, pool)
+        _save_array(rendered, pool)
     held_out = render_excerpts(data, "val", soundfonts, 20.0, 12, loop.seed, workers)
-    np.save(rendered.with_name("held_out.npy"), held_out)
+    _save_array(rendered.with_name("held_out.npy"), held_out)
     torch.manual_seed(loop.seed)
     model = Codec(config)
     source = CropBatches(pool, batch, frames, stft, loop.seed)
@@ -258,7 +257,7 @@ def train_codec(
     }
     trained = fit(model, loss, source, loop, meta, _validation(validation, loss), resume)
     assert isinstance(trained, Codec)
-    trained.calibrate([next(source) for _ in range(40)])
+    trained.cpu().calibrate([next(source) for _ in range(40)])
     save_calibrated(trained, Path(loop.out))
     return trained
 
@@ -304,17 +303,27 @@ def _validation(batch: Tensor, loss: CodecLoss) -> Callable[[nn.Module], dict[st
     """Terms of the loss on fixed audio, without noise, and the log-spectral distance in dB."""
 
     def validate(model: nn.Module) -> dict[str, float]:
-        decoded, latents = model(batch, torch.zeros(1, 1, 1))
-        values = {k: float(v) for k, v in loss.terms(decoded, latents, batch).items()}
-        return values | {"lsd_db": float(((decoded - batch) * 8.686).pow(2).mean(2).sqrt().mean())}
+        here = batch.to(next(model.parameters()).device)
+        decoded, latents = model(here, torch.zeros(1, 1, 1, device=here.device))
+        values = {k: float(v) for k, v in loss.terms(decoded, latents, here).items()}
+        return values | {"lsd_db": float(((decoded - here) * 8.686).pow(2).mean(2).sqrt().mean())}
 
     return validate
 
 
+def _save_array(path: Path, array: np.ndarray) -> None:
+    """Keep audio for later; of several processes, which all have the same, the first one writes."""
+    if is_first_process():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, array)
+
+
 def save_calibrated(model: Codec, out: Path) -> None:
-    """Write the weights with their fixed latent statistics."""
+    """Write the weights with their fixed latent statistics; of several processes, the first one."""
     from safetensors.torch import save_file
 
+    if not is_first_process():
+        return
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, out / "codec.safetensors")
 
 

@@ -1,202 +1,237 @@
-"""Measure a bundle on held-out works: expression against the human, and notes by transcription.
+"""Measure a bundle on held-out works, beside deadpan and the humans who play them.
 
-``python -m train.evaluate --data PACK --markdown docs/evaluation.md``
+``python -m train.evaluate --data PACK --markdown docs/evaluation.md --figures docs/images``
 
-Expression is measured on the take's notes, without transcription, over whole pieces: tempo as the
-log2 ratio of performed to deadpan beat periods, velocity note by note, both against the human who
-is paired with the score; beside it the mean correlation of two humans who play the same piece.
-Notes are measured by transcribing excerpts: every voice against the notes that it was asked to
-play, and the codec's ceiling, which is the sampler's audio passed through the codec.
+Two parts: expression of whole takes on their notes (`train.evaluate_expression`), and excerpts as audio, by
+transcription and distances (`train.evaluate_audio`). Every piece, excerpt and row is kept as soon as it is
+found, under ``--out`` in a folder named by bundle and settings, so that a run that was stopped goes on where
+it was. That name knows nothing of the code: after a change of it, take another ``--out``.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections import defaultdict
+import hashlib
+import importlib.util
+import json
+import os
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
+from tqdm import tqdm
 
-from pkontext.bundle import Bundle, open_bundle
-from pkontext.curves import notes_from_curves
-from pkontext.engine import RenderSettings, open_rendering
-from pkontext.score import load_score
+from pkontext.bundle import Bundle, SamplerEntry, open_bundle
 from train import asap
-from train.pairs import load_pair
+from train.evaluate_audio import choose_excerpt, measure_row, row_names
+from train.evaluate_expression import measure_expression, measure_humans, with_sampler
+from train.evaluate_report import (
+    Expression,
+    by_row,
+    expression_table,
+    note_table,
+    sound_table,
+    target_table,
+)
+
+__all__ = ["measure_expression", "measure_humans", "with_sampler"]
 
 MARK = ("<!-- table -->", "<!-- /table -->")
-Row = dict[str, float]
+#: Raise it when a measure changes its meaning, so that older results are not taken for new ones.
+MEASURES = 1
+AUDIO_PACKAGES = ("transkun", "moduleconf", "mir_eval", "parangonar", "partitura")
+Result = dict[str, Any]
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="The (n)ASAP training pack.", exists=True)],
+    data: Annotated[Path, typer.Option(help="The (n)ASAP training pack.", exists=True, file_okay=False)],
     bundle: Annotated[
         Path | None, typer.Option(help="Bundle to measure; the built-in one if left out.")
     ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for results; found ones are kept.")] = Path(
+        "runs/evaluate"
+    ),
     split: Annotated[str, typer.Option(help="Split to measure on.")] = "test",
-    pieces: Annotated[int, typer.Option(help="Pieces for expression, at most.")] = 24,
-    excerpts: Annotated[int, typer.Option(help="Excerpts to transcribe.")] = 4,
-    seconds: Annotated[float, typer.Option(help="Length of an excerpt.")] = 15.0,
+    pieces: Annotated[int, typer.Option(help="Pieces for expression, at most.", min=1)] = 1000,
+    excerpts: Annotated[int, typer.Option(help="Excerpts to transcribe, each of another piece.", min=1)] = 8,
+    seconds: Annotated[float, typer.Option(help="Length of an excerpt.")] = 12.0,
+    seeds: Annotated[str, typer.Option(help="Seeds of the takes, with commas between.")] = "1,2",
+    audio_seeds: Annotated[int, typer.Option(help="How many of the seeds are transcribed.")] = 1,
     steps: Annotated[int | None, typer.Option(help="Network calls for a window of latents.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the takes.")] = 1,
-    markdown: Annotated[Path | None, typer.Option(help="Rewrite the table in this file.")] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Another sampler setting, NAME=VALUE; may be given more than once."),
+    ] = None,
+    expression: Annotated[bool, typer.Option(help="Measure expression.")] = True,
+    audio: Annotated[bool, typer.Option(help="Measure audio (a minute or two of CPU time a row).")] = True,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.")] = 0,
+    markdown: Annotated[Path | None, typer.Option(help="Put the tables between this file's marks.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder for plots of best and worst cases.")] = None,
 ) -> None:
     """Measure a bundle on held-out works."""
-    opened = open_bundle(bundle)
+    require((*(AUDIO_PACKAGES if audio else ()), *(("matplotlib",) if figures is not None else ())))
+    changes = sampler_changes(change or [])
+    opened = with_sampler(open_bundle(bundle), **changes)
     chosen = asap.pick(asap.read_index(data, split), per_piece=1)[:pieces]
-    expression = [measure_expression(p, opened, seed) for p in chosen]
-    humans = [row for p in chosen for row in human_agreement(data, split, p.piece)]
-    every = max(len(chosen) // max(excerpts, 1), 1)
-    notes = [measure_notes(p, opened, seconds, steps, seed) for p in chosen[::every][:excerpts]]
-    table = "\n".join([*_expression_table(expression, humans), "", *_note_table(notes, seconds)])
-    typer.echo(table)
+    if not chosen:
+        raise typer.BadParameter(f"The pack has no pieces in its split '{split}'. Choose train, val or test.")
+    numbers = [int(seed) for seed in seeds.split(",")]
+    folder = out / digest(opened, changes)
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = opened.manifest
+    (folder / "settings.json").write_text(
+        json.dumps({"bundle": manifest.id, "version": manifest.version, "sha256": opened.sha256, **changes})
+    )
+    tables = []
+    found, rows, measured = None, None, []
+    if expression:
+        found = run_expression(chosen, opened, numbers, out / f"humans-{MEASURES}", folder, threads)
+        tables += [*expression_table(found), ""]
+    if audio:
+        _limit_torch(threads)
+        every = max(len(chosen) // max(excerpts, 1), 1)
+        measured = run_audio(
+            chosen[::every][:excerpts], opened, seconds, steps, numbers[:audio_seeds], folder, threads
+        )
+        rows = by_row([results for _, results in measured])
+        tables += [*note_table(rows, seconds), "", *sound_table(rows, read_vectors(measured)), ""]
+    tables += target_table(found, rows)
+    if figures is not None:
+        from train.evaluate_figures import draw_spectrograms, draw_tempo_curves
+
+        files = draw_tempo_curves(found, figures) if found is not None else {}
+        files |= draw_spectrograms(measured, figures) if rows is not None else {}
+        tables += ["", *image_lines(files, markdown)]
+    text = "\n".join(tables)
+    typer.echo(text)
     if markdown is not None:
-        before, rest = markdown.read_text(encoding="utf-8").split(MARK[0])
-        after = rest.split(MARK[1])[1]
-        markdown.write_text(f"{before}{MARK[0]}\n{table}\n{MARK[1]}{after}", encoding="utf-8")
+        write_between_marks(markdown, text)
 
 
-def measure_expression(performance: asap.Performance, bundle: Bundle, seed: int) -> Row:
-    """Correlations and spreads of a whole take against the human performance of the same score."""
-    codec = bundle.manifest.codec
-    frame_sec = codec.hop / codec.sample_rate
-    pair = load_pair(performance, frame_sec, jitter=False)
-    settings = RenderSettings(seed=seed, tempo=pair.deadpan.tempo, voice="sampler")
-    rendering = open_rendering(load_score(performance.score), bundle, settings)
-    source = rendering.curve_source
-    source.extend(pair.deadpan.frames)
-    time_map = source.time_map()
-    beats = deadpan_beats(performance, pair.deadpan.score_sec, pair.deadpan.tempo, frame_sec)
-    human, ours = tempo_curve(beats[0], beats[1]), tempo_curve(beats[0], time_map.to_performed(beats[0]))
-    played = notes_from_curves(pair.aligned_deadpan, source.curves(), frame_sec, time_map)
-    velocity = played["velocity"].astype(float)
-    truth = pair.aligned_performed["velocity"].astype(float)
-    return {
-        "tempo r": correlation(human, ours),
-        "velocity r": correlation(velocity, truth),
-        "tempo std": float(ours.std()),
-        "human tempo std": float(human.std()),
-        "velocity std": float(velocity.std()),
-        "human velocity std": float(truth.std()),
-        "duration ratio": float(np.ptp(time_map.to_performed(beats[0])) / np.ptp(beats[0])),
+def run_expression(
+    chosen: list[asap.Performance],
+    bundle: Bundle,
+    seeds: list[int],
+    humans_folder: Path,
+    folder: Path,
+    threads: int,
+) -> Expression:
+    """Expression of every piece and seed; what is in the folders is read instead."""
+    humans, takes = [], []
+    for performance in tqdm(chosen, desc="expression"):
+        file = humans_folder / f"{performance.split}-{performance.name}.json"
+        human = kept(file, lambda p=performance: measure_humans(p))  # type: ignore[misc]
+        humans.append(human)
+        takes.append(
+            [
+                kept(
+                    folder / "expression" / f"{performance.name}.seed{seed}.json",
+                    lambda p=performance, s=seed, h=human: measure_expression(p, bundle, s, h, threads),  # type: ignore[misc]
+                )
+                for seed in seeds
+            ]
+        )
+    return Expression(humans, takes)
+
+
+def run_audio(
+    chosen: list[asap.Performance],
+    bundle: Bundle,
+    seconds: float,
+    steps: int | None,
+    seeds: list[int],
+    folder: Path,
+    threads: int,
+) -> list[tuple[Path, list[Result]]]:
+    """Every row of every excerpt, and the folder that it is kept in."""
+    measured = []
+    rows = row_names(seeds)
+    with tqdm(total=len(chosen) * len(rows), desc="audio") as bar:
+        for performance in chosen:
+            excerpt = choose_excerpt(performance, seconds)
+            where = folder / "audio" / f"{performance.name}.{seconds:g}s.{steps or 'default'}"
+            results = []
+            for row in rows:
+                results.append(measure_row(excerpt, bundle, row, where, steps, threads))
+                bar.update()
+            measured.append((where, results))
+    return measured
+
+
+def read_vectors(measured: list[tuple[Path, list[Result]]]) -> dict[str, list[np.ndarray]]:
+    """Embeddings by row, in the order of `train.evaluate_report.by_row`."""
+    vectors: dict[str, list[np.ndarray]] = {}
+    for where, results in measured:
+        for result in results:
+            array = np.load(where / f"{result['row']}.npy").astype(np.float32)
+            vectors.setdefault(result["row"].split("-seed")[0], []).append(array)
+    return vectors
+
+
+def kept(file: Path, make: Any) -> Result:
+    """What is in the file, or what ``make`` returns, written there whole or not at all."""
+    if not file.exists():
+        found = make()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps(found))
+        part.replace(file)
+    return json.loads(file.read_text())
+
+
+def digest(bundle: Bundle, changes: dict[str, float]) -> str:
+    """What names the results of a bundle with its settings."""
+    named = f"{MEASURES} {bundle.sha256} {sorted(changes.items())}"
+    return hashlib.sha256(named.encode()).hexdigest()[:12]
+
+
+def sampler_changes(given: list[str]) -> dict[str, Any]:
+    """Parse ``NAME=VALUE`` by the types of `SamplerEntry`."""
+    types = {
+        field.name: {"int": int, "float": float}.get(str(field.type), str) for field in fields(SamplerEntry)
     }
+    changes = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        if name not in types:
+            raise typer.BadParameter(f"'{name}' is no sampler setting. Choose one of {', '.join(types)}.")
+        try:
+            changes[name] = types[name](value)
+        except ValueError as error:
+            raise typer.BadParameter(
+                f"'{value}' is no value for {name}. Write it as {name}=NUMBER."
+            ) from error
+    return changes
 
 
-def human_agreement(data: Path, split: str, piece: str, most: int = 4) -> list[Row]:
-    """Tempo and velocity correlation of pairs of humans who play the same piece."""
-    players = [p for p in asap.read_index(data, split) if p.piece == piece][:most]
-    curves, velocities = [], []
-    for player in players:
-        arrays = asap.read_pairs(player.alignment)
-        beats = dict(
-            zip(np.round(arrays["beat_score"], 3).tolist(), arrays["beat_perf"].tolist(), strict=True)
+def require(packages: tuple[str, ...]) -> None:
+    """Stop with the next step when a package of the ``evaluate`` extra is missing."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise typer.BadParameter(
+            f"Not installed: {', '.join(missing)}. Run `pip install 'pkontext[evaluate]'`,"
+            " or leave that part out with --no-audio and without --figures."
         )
-        curves.append(beats)
-        keys = zip(np.round(arrays["score_onset"], 3).tolist(), arrays["pitch"].tolist(), strict=True)
-        velocities.append(dict(zip(keys, arrays["perf_vel"].tolist(), strict=True)))
-    rows = []
-    for a, b in itertools.combinations(range(len(players)), 2):
-        beats = np.array(sorted(set(curves[a]) & set(curves[b])))
-        notes = sorted(set(velocities[a]) & set(velocities[b]))
-        if len(beats) < 8 or len(notes) < 20:
-            continue
-        tempi = [tempo_curve(beats, np.array([curves[i][k] for k in beats])) for i in (a, b)]
-        levels = [np.array([velocities[i][k] for k in notes], float) for i in (a, b)]
-        rows.append({"tempo r": correlation(*tempi), "velocity r": correlation(*levels)})
-    return rows
 
 
-def measure_notes(
-    performance: asap.Performance, bundle: Bundle, seconds: float, steps: int | None, seed: int
-) -> dict[str, Row]:
-    """Transcription scores of the first ``seconds`` (performed) of each voice."""
-    from train.transcribe import note_scores, transcribe
-
-    codec = bundle.manifest.codec
-    pair = load_pair(performance, codec.hop / codec.sample_rate, jitter=False)
-    score = load_score(performance.score)
-    tempo = pair.deadpan.tempo
-    end = float(score.notes["onset_sec"][0]) + seconds * tempo
-    rows: dict[str, Row] = {}
-    for voice in ("sampler", "neural"):
-        settings = RenderSettings(seed=seed, tempo=tempo, voice=voice, steps=steps, end_sec=end)
-        rendering = open_rendering(score, bundle, settings)
-        audio = np.concatenate(list(rendering.chunks()))
-        notes = rendering.notes()[0]
-        rows[voice] = note_scores(notes, transcribe(audio, codec.sample_rate))
-        if voice == "sampler":
-            coded = rendering.codec.decode(rendering.codec.encode(audio))[: len(audio)]
-            rows["sampler through the codec"] = note_scores(notes, transcribe(coded, codec.sample_rate))
-    return rows
+def image_lines(files: dict[Path, str], markdown: Path | None) -> list[str]:
+    """Markdown that shows the images, with paths as seen from the Markdown file."""
+    base = Path.cwd() if markdown is None else markdown.resolve().parent
+    return [f"![{title}]({os.path.relpath(file.resolve(), base)})" for file, title in files.items()]
 
 
-def deadpan_beats(
-    performance: asap.Performance, score_sec: float, tempo: float, frame_sec: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Annotated beats on the deadpan axis and as performed, both ``[beats]`` and increasing."""
-    from pkontext.deadpan import LEAD_FRAMES
-
-    arrays = asap.read_pairs(performance.alignment)
-    deadpan = (arrays["beat_score"].astype(np.float64) - score_sec) / tempo + LEAD_FRAMES * frame_sec
-    performed = arrays["beat_perf"].astype(np.float64)
-    keep = np.concatenate([[True], (np.diff(deadpan) > 0.02) & (np.diff(performed) > 0.02)])
-    return deadpan[keep], performed[keep]
+def write_between_marks(file: Path, text: str) -> None:
+    """Replace what is between the file's two marks."""
+    before, rest = file.read_text(encoding="utf-8").split(MARK[0])
+    file.write_text(f"{before}{MARK[0]}\n{text}\n{MARK[1]}{rest.split(MARK[1])[1]}", encoding="utf-8")
 
 
-def tempo_curve(beats: np.ndarray, performed: np.ndarray) -> np.ndarray:
-    """Log2 ratio of performed to deadpan beat period for every beat, ``[beats - 1]``."""
-    return np.log2(np.maximum(np.diff(performed), 0.02) / np.maximum(np.diff(beats), 0.02))
+def _limit_torch(threads: int) -> None:
+    import torch
 
-
-def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson correlation; zero where one side does not vary."""
-    if a.std() < 1e-9 or b.std() < 1e-9:
-        return 0.0
-    return float(np.corrcoef(a, b)[0, 1])
-
-
-def _expression_table(rows: list[Row], humans: list[Row]) -> list[str]:
-    def cell(values: list[float]) -> str:
-        return f"{np.mean(values):.2f} ± {np.std(values) / np.sqrt(max(len(values), 1)):.2f}"
-
-    def column(name: str, source: list[Row]) -> str:
-        return cell([row[name] for row in source])
-
-    return [
-        f"Expression on {len(rows)} pieces (mean ± standard error over pieces):",
-        "",
-        "| | ours against a human | two humans | deadpan |",
-        "|---|---|---|---|",
-        f"| beat tempo r | {column('tempo r', rows)} | {column('tempo r', humans)} | 0 |",
-        f"| velocity r | {column('velocity r', rows)} | {column('velocity r', humans)} | 0 |",
-        f"| beat tempo std, log2 | {column('tempo std', rows)} | {column('human tempo std', rows)} | 0 |",
-        f"| velocity std | {column('velocity std', rows)} | {column('human velocity std', rows)} | 0 |",
-        f"| length over the deadpan's | {column('duration ratio', rows)} | 1 by definition | 1 |",
-    ]
-
-
-def _note_table(rows: list[dict[str, Row]], seconds: float) -> list[str]:
-    gathered: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        for voice, scores in row.items():
-            gathered[voice].append(scores)
-    lines = [
-        f"Notes by transcription of {len(rows)} excerpts of {seconds:g} s, against the notes of the take"
-        " (50 ms, mean; F1 with its standard error):",
-        "",
-        "| voice | precision | recall | F1 | onset jitter, ms |",
-        "|---|---|---|---|---|",
-    ]
-    for voice, scores in gathered.items():
-        mean = {k: float(np.mean([s[k] for s in scores])) for k in scores[0]}
-        error = np.std([s["f1"] for s in scores]) / np.sqrt(len(scores))
-        lines.append(
-            f"| {voice} | {mean['precision']:.3f} | {mean['recall']:.3f} |"
-            f" {mean['f1']:.3f} ± {error:.3f} | {mean['jitter_ms']:.1f} |"
-        )
-    return lines
+    if threads:
+        torch.set_num_threads(threads)
 
 
 if __name__ == "__main__":

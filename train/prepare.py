@@ -25,13 +25,22 @@ from pkontext.curves import sounding_end
 from pkontext.deadpan import TAIL_FRAMES
 from pkontext.features import KEYS, LOWEST_KEY
 from pkontext.types import NOTE
-from train.align import dtw_path, position_from_path, whiten, whitening
+from train.align import (
+    FineSpec,
+    alignment_quality,
+    at_latent_frames,
+    dtw_path,
+    position_from_path,
+    refine_position,
+    whiten,
+    whitening,
+)
 from train.asap import Performance
 from train.pairs import Pair, index, load_pair, random_of
 from train.workers import spread
 
 VERSION = 2
-#: A pair is left out when half of its notes disagree with the latent DTW by more than this.
+#: A pair is left out when half of its notes disagree with the alignment by more than this.
 MAX_MEDIAN_ERROR_SEC = 0.12
 #: Largest transposition of a variation, semitones.
 TRANSPOSE = 4
@@ -172,7 +181,7 @@ def _curve_arrays(pair: Pair) -> dict[str, np.ndarray]:
 
 
 def _latent_arrays(pair: Pair, job: Job) -> dict[str, np.ndarray] | None:
-    """Encode both sides, align them by latent DTW, and check the alignment against the notes."""
+    """Encode both sides, align them by DTW, and check the alignment against the notes."""
     assert job.codec is not None
     codec = _load_codec(job.codec)
     frame_sec = job.frame_sec
@@ -183,18 +192,25 @@ def _latent_arrays(pair: Pair, job: Job) -> dict[str, np.ndarray] | None:
     deadpan_frames = int(pair.aligned_deadpan["onset_sec"][inside].max() / frame_sec) + TAIL_FRAMES
     frames = int(pair.aligned_performed["onset_sec"][inside].max() / frame_sec) + TAIL_FRAMES
     deadpan_notes = pair.deadpan.notes[pair.deadpan.notes["onset_sec"] < deadpan_frames * frame_sec]
-    sides = []
+    sides, sounds = [], []
     for notes, pedals, count in (
         (deadpan_notes, None, deadpan_frames),
         (pair.notes, pair.pedals, frames),
     ):
         events = synth.events_from_notes(notes, pedals, spec.sample_rate)
-        audio = synth.render(events, spec, count * codec.entry.hop)
-        sides.append(np.concatenate(list(codec.encode_stream(audio))))
+        audio = np.concatenate(list(synth.render(events, spec, count * codec.entry.hop)))
+        sides.append(np.concatenate(list(codec.encode_stream(iter([audio])))))
+        sounds.append(audio[:, 0])
     deadpan, performed = sides
     mean, transform = whitening(np.concatenate([deadpan, performed]))
-    path, cost = dtw_path(whiten(deadpan, mean, transform), whiten(performed, mean, transform))
-    position = position_from_path(path, frames)
+    white = [whiten(side, mean, transform) for side in sides]
+    path, cost = dtw_path(white[0], white[1])
+    if not alignment_quality(white[0], white[1], path).good:
+        return None
+    fine = FineSpec(codec.entry.sample_rate, codec.entry.hop)
+    coarse = position_from_path(path, frames)
+    refined = refine_position(coarse, (sounds[0], white[0]), (sounds[1], white[1]), fine)
+    position = at_latent_frames(refined, fine)
     place = np.interp(
         pair.aligned_performed["onset_sec"][inside] / frame_sec - 0.5, np.arange(frames), position
     )
