@@ -155,6 +155,11 @@ def _record(run: Path) -> dict:
     with (run / "log.csv").open(newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
     losses = [float(row["value"]) for row in rows if row["name"] == "val_loss"]
+    agreement = {
+        row["name"].removeprefix("val_"): round(float(row["value"]), 3)
+        for row in rows
+        if row["name"].startswith("val_") and row["name"].endswith("_r")
+    }
     started = {"started_from": meta["init"]} if meta.get("init") else {}
     return {
         **meta["data"],
@@ -162,6 +167,7 @@ def _record(run: Path) -> dict:
         "steps": int(rows[-1]["step"]),
         "minutes": round(float(rows[-1]["minutes"]), 1),
         "val_loss": losses[-1],
+        **({"agreement": agreement} if agreement else {}),
         "revision": meta["revision"],
     }
 

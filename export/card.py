@@ -53,10 +53,12 @@ Composers from Bach to Ravel; performers are mostly competitors of the Yamaha e-
 validation and test works was trained on. Hardware: {training["hardware"]}. Seed {training["seed"]}. Losses were still
 falling when the time was up.
 
-**Numbers.** `docs/evaluation.md` of the project has correlations with human performers and note scores.
+**Numbers.** {_agreement(curves)}`docs/evaluation.md` of the project has correlations with human
+performers, distances from their distributions, and note scores, all on works of the test split.
 
 **Limits.** It performs on one piano sound, solo piano only, Western classical repertoire, no ornaments beyond what
-is notated, no una corda. It does not know dynamic marks or slurs: MIDI files rarely hold them. Briefly trained on a CPU.
+is notated, no una corda. Of a score it knows notes, metre, tempo changes and written dynamics (velocities), not
+slurs, articulation marks or words. Briefly trained on a CPU.
 
 **Licence.** CC BY-NC-SA 4.0, because of the data; see `LICENSE.weights.txt`.
 """
@@ -73,6 +75,18 @@ def _started(part: dict) -> str:
     """Where a network's training started, when it was not from nothing."""
     return (
         f"; it started from the network of the run {part['started_from']}" if "started_from" in part else ""
+    )
+
+
+def _agreement(curves: dict) -> str:
+    """How far the curves that the network expects of validation scores are those that were performed."""
+    found = curves.get("agreement")
+    if not found:
+        return ""
+    listed = ", ".join(f"{name.removesuffix('_r')} {value:.2f}" for name, value in found.items())
+    return (
+        "Correlation of the expected with the performed curves, frame by frame, in windows of validation\n"
+        f"works: {listed}. "
     )
 
 
