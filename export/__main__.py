@@ -34,6 +34,8 @@ def bundle(
     latent_steps: Annotated[int, typer.Option(help="Default network calls for a window of latents.")] = 8,
     guidance: Annotated[float, typer.Option(help="Strength of guidance of the curves; 1 is none.")] = 2.0,
     temperature: Annotated[float, typer.Option(help="Scale of the noise of the curves.")] = 0.7,
+    tempo_spread: Annotated[float, typer.Option(help="Factor on deviations of tempo.")] = 1.0,
+    loudness_spread: Annotated[float, typer.Option(help="Factor on deviations of loudness.")] = 1.0,
     seconds: Annotated[
         float, typer.Option(help="Longest rendered part of a performance, for the card.")
     ] = 150.0,
@@ -65,6 +67,9 @@ def bundle(
         context_frames=latent_meta["frames"] + 24,
         guidance=guidance,
         temperature=temperature,
+        tempo_spread=tempo_spread,
+        loudness_spread=loudness_spread,
+        conditioning=latent_meta.get("conditioning", "notes"),
     )
     path = write_bundle(
         out, codec, curve_model, latent_model, curve_meta["stats"], sampler, identity, version, training,
@@ -150,6 +155,11 @@ def _record(run: Path) -> dict:
     with (run / "log.csv").open(newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
     losses = [float(row["value"]) for row in rows if row["name"] == "val_loss"]
+    agreement = {
+        row["name"].removeprefix("val_"): round(float(row["value"]), 3)
+        for row in rows
+        if row["name"].startswith("val_") and row["name"].endswith("_r")
+    }
     started = {"started_from": meta["init"]} if meta.get("init") else {}
     return {
         **meta["data"],
@@ -157,6 +167,7 @@ def _record(run: Path) -> dict:
         "steps": int(rows[-1]["step"]),
         "minutes": round(float(rows[-1]["minutes"]), 1),
         "val_loss": losses[-1],
+        **({"agreement": agreement} if agreement else {}),
         "revision": meta["revision"],
     }
 

@@ -44,19 +44,20 @@ and the deadpan's latents; the codec turns latents into 44.1 kHz mono audio.
 | part | data | steps | minutes | parameters | validation loss |
 |---|---|---|---|---|---|
 {_codec_row(codec)}
-| curves | {curves["performances"]} performances, {curves["hours"]:.1f} h | {_cells(curves)} |
+| curves | {curves["performances"]} performances, {curves["hours"]:.1f} h{_variations(curves)} | {_cells(curves)} |
 | latents | {latents["performances"]} performances, {latents["hours"]:.1f} h | {_cells(latents)} |
 
 {_pianos(codec)}
 The latent network's audio is the FluidR3 piano, at most {latents["seconds"]:.0f} s of a performance{_started(latents)}.
 Composers from Bach to Ravel; performers are mostly competitors of the Yamaha e-Piano Competition. Nothing of the
-validation and test works was trained on. Hardware: {training["hardware"]}. Seed {training["seed"]}. Losses were still
-falling when the time was up.
+validation and test works was trained on. Hardware: {training["hardware"]}. Seed {training["seed"]}.
 
-**Numbers.** `docs/evaluation.md` of the project has correlations with human performers and note scores.
+**Numbers.** {_agreement(curves)}`docs/evaluation.md` of the project has correlations with human
+performers, distances from their distributions, and note scores, all on works of the test split.
 
 **Limits.** It performs on one piano sound, solo piano only, Western classical repertoire, no ornaments beyond what
-is notated, no una corda. It does not know dynamic marks or slurs: MIDI files rarely hold them. Briefly trained on a CPU.
+is notated, no una corda. Of a score it knows notes, metre, tempo changes and written dynamics (velocities), not
+slurs, articulation marks or words. Briefly trained on a CPU.
 
 **Licence.** CC BY-NC-SA 4.0, because of the data; see `LICENSE.weights.txt`.
 """
@@ -74,6 +75,23 @@ def _started(part: dict) -> str:
     return (
         f"; it started from the network of the run {part['started_from']}" if "started_from" in part else ""
     )
+
+
+def _agreement(curves: dict) -> str:
+    """How far the curves that the network expects of validation scores are those that were performed."""
+    found = curves.get("agreement")
+    if not found:
+        return ""
+    listed = ", ".join(f"{name.removesuffix('_r')} {value:.2f}" for name, value in found.items())
+    return (
+        "Correlation of the expected with the performed curves, frame by frame, in windows of validation\n"
+        f"works: {listed}.\n"
+    )
+
+
+def _variations(part: dict) -> str:
+    count = part.get("variations", 1)
+    return f", at {count} paces each and in any key" if count > 1 else ""
 
 
 def _pianos(codec: dict) -> str:

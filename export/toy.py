@@ -33,6 +33,9 @@ SAMPLER = SamplerEntry(
     context_frames=72,
     guidance=1.0,
     temperature=1.0,
+    tempo_spread=1.0,
+    loudness_spread=1.0,
+    conditioning="notes",
 )
 
 

@@ -33,10 +33,12 @@ from pkontext.errors import Cancelled, InputError, PkError, RenderError
 
 if TYPE_CHECKING:
     from pkontext.bundle import Bundle
-    from pkontext.engine import Progress
+    from pkontext.engine import Progress, Rendering
     from pkontext.sinks import SinkReport, SinkSpec
 
 STDOUT = "-"
+MIDI_ENDINGS = (".mid", ".midi")
+MIDI_FORMS = ("fixed", "score")
 
 app = typer.Typer(
     name="pkontext",
@@ -280,6 +282,8 @@ def render(
     tempo: Annotated[float | None, _flag("tempo")] = None,
     steps: Annotated[int | None, _flag("steps")] = None,
     expressiveness: Annotated[float | None, _flag("expressiveness")] = None,
+    guidance: Annotated[float | None, _flag("guidance")] = None,
+    temperature: Annotated[float | None, _flag("temperature")] = None,
     voice: Annotated[str | None, _flag("voice")] = None,
     soundfont: Annotated[Path | None, _flag("soundfont", "FILE")] = None,
     start: Annotated[
@@ -298,6 +302,21 @@ def render(
             callback=_bars_option,
         ),
     ] = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help='Curves to follow, over bars: {"tempo": [[1, 1.0], [5, 0.8]]}.',
+            dir_okay=False,
+        ),
+    ] = None,
+    midi: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the performance as a MIDI file, too.", dir_okay=False),
+    ] = None,
+    midi_form: Annotated[
+        str, typer.Option(help="fixed: times as played; score: the score's bars and a tempo map.")
+    ] = "fixed",
     format: Annotated[str | None, _flag("format")] = None,
     bits: Annotated[str | None, _flag("bits")] = None,
     bundle: Annotated[Path | None, _flag("bundle", "FOLDER")] = None,
@@ -307,7 +326,7 @@ def render(
     as_json: _Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Perform a MIDI file and write it as WAV or FLAC.
+    """Perform a MIDI file and write it as WAV or FLAC, or its notes as MIDI (-o take.mid).
 
     Options can also be set as environment variables (PKONTEXT_TEMPO=0.9) or in settings.toml.
     """
@@ -316,7 +335,9 @@ def render(
         raise typer.BadParameter("--end must be later than --start")
     found = options.resolve({name: value for name, value in locals().items() if name in options.OPTIONS})
     bars = tuple(parse_bars(text) for text in reroll or [])
-    job = _Job(score, output, found, start_sec, end_sec, bars, force)
+    if midi_form not in MIDI_FORMS:
+        raise typer.BadParameter(f"--midi-form is {midi_form}, not {' or '.join(MIDI_FORMS)}")
+    job = _Job(score, output, found, start_sec, end_sec, bars, force, midi, midi_form, draw)
     _render(job, Reporter(as_json, quiet, output == STDOUT))
 
 
@@ -334,19 +355,27 @@ class _Job:
     end_sec: float | None
     rerolls: tuple[tuple[int, int, int], ...]
     force: bool
+    midi: Path | None
+    midi_form: str
+    draw: Path | None
 
 
 def _render(job: _Job, reporter: Reporter) -> None:
     from pkontext import sinks
 
     found = job.settings
-    audio_format = sinks.choose_format(job.output, found.format, found.sources["format"] == "flag")
-    sinks.check_spec(audio_format, found.bits)
-    if job.output != STDOUT:
-        sinks.check_output(job.output, job.force)
+    notes_alone = job.output != STDOUT and Path(job.output).suffix.lower() in MIDI_ENDINGS
+    audio_format = "wav"
+    if not notes_alone:
+        audio_format = sinks.choose_format(job.output, found.format, found.sources["format"] == "flag")
+        sinks.check_spec(audio_format, found.bits)
+    targets = {Path(job.output)} if job.output != STDOUT else set()
+    for target in targets | ({job.midi} if job.midi else set()):
+        sinks.check_output(target, job.force)
     began = time.perf_counter()
 
     from pkontext.bundle import open_bundle
+    from pkontext.drawn import read_drawn
     from pkontext.engine import RenderSettings, Reroll, open_rendering
     from pkontext.score import bar_span_sec, load_score
 
@@ -367,14 +396,20 @@ def _render(job: _Job, reporter: Reporter) -> None:
         tempo=found.tempo,
         steps=found.steps,
         expressiveness=found.expressiveness,
+        guidance=found.guidance,
+        temperature=found.temperature,
         voice=found.voice,
         soundfont=found.soundfont,
         start_sec=job.start_sec,
         end_sec=job.end_sec,
         rerolls=rerolls,
+        drawn=() if job.draw is None else read_drawn(job.draw, score),
     )
     with _stop_requests() as stopped:
         rendering = open_rendering(score, bundle, render_settings, found.threads, found.provider)
+        if notes_alone:
+            _write_notes(rendering, Path(job.output), job, reporter)
+            return
         spec = sinks.SinkSpec(rendering.sample_rate, rendering.channels, audio_format, found.bits, found.seed)
         with sinks.open_sink(job.output, spec, job.force) as sink:
             with reporter.progress() as show:
@@ -383,7 +418,20 @@ def _render(job: _Job, reporter: Reporter) -> None:
                     if stopped():
                         raise Cancelled
             report = sink.close()
+        if job.midi is not None:
+            _write_notes(rendering, job.midi, job, reporter)
     _say_done(report, spec, time.perf_counter() - began, reporter, bundle)
+
+
+def _write_notes(rendering: Rendering, path: Path, job: _Job, reporter: Reporter) -> None:
+    """Write the take's notes as a MIDI file and say so."""
+    from pkontext import sinks
+    from pkontext.expressive_midi import expressive_midi, write_midi
+
+    take = rendering.take_notes()
+    write_midi(expressive_midi(take, job.midi_form), sinks.check_output(path, job.force))
+    reporter.event("midi", output=str(path), form=job.midi_form, notes=len(take.notes))
+    reporter.line(f"{path}: {len(take.notes)} notes, {job.midi_form} form", "green")
 
 
 def _say_done(report: SinkReport, spec: SinkSpec, elapsed: float, reporter: Reporter, bundle: Bundle) -> None:

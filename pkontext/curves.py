@@ -133,10 +133,10 @@ def curves_from_notes(
     ratio = np.log2(np.maximum(performed["duration_sec"], 0.02) / np.maximum(notated, 0.02))
     ratio = np.clip(ratio, -4.0, 2.0)
     weights = band_weights(deadpan["pitch"], BANDS)
-    curves[:, LOUDNESS] = _fit_bands(place, performed["velocity"].astype(np.float64), weights, frames)
-    curves[:, ASYNCHRONY] = _fit_bands(place, spread, weights, frames)
+    curves[:, LOUDNESS] = fit_bands(place, performed["velocity"].astype(np.float64), weights, frames)
+    curves[:, ASYNCHRONY] = fit_bands(place, spread, weights, frames)
     low_high = band_weights(deadpan["pitch"], ARTICULATION_BANDS)
-    curves[:, ARTICULATION] = _fit_bands(place, ratio, low_high, frames)
+    curves[:, ARTICULATION] = fit_bands(place, ratio, low_high, frames)
     curves[:, PEDAL_CHANNEL] = _pedal_curve(pedals, edges)
     return curves
 
@@ -259,12 +259,27 @@ def _read_bands(place: np.ndarray, bands: np.ndarray, weights: np.ndarray) -> np
     return ((bands[low] * (1 - part) + bands[high] * part) * weights).sum(1)
 
 
-def _fit_bands(
+def fit_bands(
     place: np.ndarray, value: np.ndarray, weights: np.ndarray, frames: int, rounds: int = 4
 ) -> np.ndarray:
     """Smooth band curves through note values, by kernel regression with back-fitting.
 
     The kernel is narrow where notes are near and falls back to ever wider ones where none are.
+
+    Parameters
+    ----------
+    place : ndarray
+        ``[notes]``, onsets in frames.
+    value : ndarray
+        ``[notes]``.
+    weights : ndarray
+        ``[notes, bands]``, see `band_weights`.
+    frames, rounds : int
+
+    Returns
+    -------
+    ndarray
+        float64 ``[frames, bands]``.
     """
     bands = np.zeros((frames, weights.shape[1]))
     residual = value.astype(np.float64)

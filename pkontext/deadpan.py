@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pkontext.cues import score_cues
 from pkontext.features import metre, roll
 from pkontext.synth import DEADPAN_VELOCITY
 from pkontext.types import NOTE, Score
@@ -17,7 +18,7 @@ TAIL_FRAMES = 32
 
 @dataclass(frozen=True)
 class DeadpanScore:
-    """Deadpan notes in seconds on the deadpan axis, with metre features of every latent frame.
+    """Deadpan notes in seconds on the deadpan axis, with metre and cues of every latent frame.
 
     Attributes
     ----------
@@ -31,7 +32,11 @@ class DeadpanScore:
     frames : int
         Latent frames including lead and tail.
     metre : ndarray
-        float32 ``[frames, 5]``, see `pkontext.features.metre`.
+        float32 ``[frames, 9]``, see `pkontext.features.metre`.
+    written : ndarray
+        ``[notes]``, velocities of the score file.
+    cues : ndarray
+        float32 ``[frames, 18]``, see `pkontext.cues.score_cues`.
     """
 
     notes: np.ndarray
@@ -40,6 +45,8 @@ class DeadpanScore:
     frame_sec: float
     frames: int
     metre: np.ndarray
+    written: np.ndarray
+    cues: np.ndarray
 
     def roll(self, first_frame: int, frames: int) -> np.ndarray:
         """Note roll of a span, float32 ``[frames, 264]``; empty outside the piece."""
@@ -49,12 +56,14 @@ class DeadpanScore:
         return roll(onset, end, end, self.notes["pitch"], velocity, first_frame, frames, self.frame_sec)
 
     def score_features(self, first_frame: int, frames: int) -> np.ndarray:
-        """Note roll and metre of a span, float32 ``[frames, 269]``; zero outside the piece."""
-        beat = np.zeros((frames, self.metre.shape[1]), np.float32)
+        """Note roll, metre and cues of a span, float32 ``[frames, 291]``; zero outside the piece."""
+        width = self.metre.shape[1]
+        rest = np.zeros((frames, width + self.cues.shape[1]), np.float32)
         low, high = max(first_frame, 0), min(first_frame + frames, self.frames)
         if high > low:
-            beat[low - first_frame : high - first_frame] = self.metre[low:high]
-        return np.concatenate([self.roll(first_frame, frames), beat], axis=1)
+            rest[low - first_frame : high - first_frame, :width] = self.metre[low:high]
+            rest[low - first_frame : high - first_frame, width:] = self.cues[low:high]
+        return np.concatenate([self.roll(first_frame, frames), rest], axis=1)
 
 
 def deadpan_from_score(score: Score, tempo: float, frame_sec: float) -> DeadpanScore:
@@ -78,7 +87,17 @@ def deadpan_from_score(score: Score, tempo: float, frame_sec: float) -> DeadpanS
     end = float((notes["onset_sec"] + notes["duration_sec"]).max())
     frames = int(np.ceil(end / frame_sec)) + TAIL_FRAMES
     centres = ((np.arange(frames) + 0.5) * frame_sec - lead) * tempo + first
-    return DeadpanScore(notes, first, tempo, frame_sec, frames, _metre(score, centres, tempo))
+    written = score.notes["velocity"].astype(np.float32)
+    return DeadpanScore(
+        notes=notes,
+        score_sec=first,
+        tempo=tempo,
+        frame_sec=frame_sec,
+        frames=frames,
+        metre=_metre(score, centres, tempo),
+        written=written,
+        cues=score_cues(notes, written, frames, frame_sec),
+    )
 
 
 def _metre(score: Score, seconds: np.ndarray, tempo: float) -> np.ndarray:

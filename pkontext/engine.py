@@ -19,6 +19,7 @@ from pkontext import synth
 from pkontext.bundle import Bundle
 from pkontext.codec import open_codec
 from pkontext.deadpan import LEAD_FRAMES, TAIL_FRAMES, deadpan_from_score
+from pkontext.expressive_midi import TakeNotes
 from pkontext.features import latent_local, roll
 from pkontext.perform import CurveSource
 from pkontext.reroll import Base, Played, Rerolls, check_inside
@@ -34,6 +35,7 @@ from pkontext.take import (
     check_cancelled,
     check_settings,
     notes_in_span,
+    settings_texts,
 )
 from pkontext.types import Score
 from pkontext.windows import LATENT_LOOKAHEAD, Window, context_reach, context_window, window_grid
@@ -117,6 +119,13 @@ class Rendering:
         pedals : ndarray of PEDAL
         """
         return self._audible(*self._rerolls.apply(*self._base_notes()))
+
+    def take_notes(self) -> TakeNotes:
+        """Notes and pedal with their places in the score, as `pkontext.expressive_midi` writes them."""
+        notes, pedals = self.notes()
+        manifest = self.bundle.manifest
+        origin = f"bundle={manifest.id} {manifest.version} {self.bundle.sha256}"
+        return TakeNotes(self.score, self._playing, notes, pedals, (*settings_texts(self.settings), origin))
 
     # -- stages ---------------------------------------------------------------------------------
 
@@ -232,9 +241,11 @@ class Rendering:
         position = time_map.to_deadpan(span * frame_sec) / frame_sec - 0.5
         deadpan = self._deadpan_until(context_reach(position, size, size))
         shown = context_window(deadpan, position, size, size)
+        by_notes = self.bundle.manifest.sampler.conditioning == "notes"
+        local = latent_local(*((painted, shown["same"]) if by_notes else (None, None)), size, dim)
         inputs = {
             "known": known,
-            "local": latent_local(painted, shown["same"], size, dim)[None],
+            "local": local[None],
             "position": np.arange(size, dtype=np.float32)[None],
             "context": shown["context"][None],
             "context_position": shown["context_position"][None],

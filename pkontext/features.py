@@ -10,16 +10,18 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from pkontext.cues import CUES
+
 KEYS = 88
 LOWEST_KEY = 21
 ROLL = 3 * KEYS
-#: Beat and bar phase as sine and cosine, seconds of a quarter note as log2.
-METRE = 5
+#: Phases of beat, bar, two and four bars as sine and cosine, seconds of a quarter note as log2.
+METRE = 9
 _RANGE_DB = 60.0
 
 
-#: Channels the curve network sees of each deadpan frame: roll, metre, a flag that they are there.
-CURVE_LOCAL = ROLL + METRE + 1
+#: Channels the curve network sees of each deadpan frame: roll, metre, cues, a flag that they are there.
+CURVE_LOCAL = ROLL + METRE + len(CUES) + 1
 
 
 def local_channels(dim: int) -> int:
@@ -28,7 +30,7 @@ def local_channels(dim: int) -> int:
 
 
 def curve_local(features: np.ndarray | None, frames: int) -> np.ndarray:
-    """Inputs of the curve network: score features ``[frames, 269]`` or None, and a flag."""
+    """Inputs of the curve network: score features ``[frames, 291]`` or None, and a flag."""
     local = np.zeros((frames, CURVE_LOCAL), np.float32)
     if features is not None:
         local[:, :-1] = features
@@ -130,15 +132,15 @@ def metre(beat: np.ndarray, bar: np.ndarray, quarter_sec: np.ndarray) -> np.ndar
     Parameters
     ----------
     beat, bar : ndarray
-        Position in beats and in bars of each frame, ``[frames]``; only the fraction matters.
+        Position in beats and in bars of each frame, ``[frames]``; bars are counted from the start of a metre.
     quarter_sec : ndarray
         Deadpan seconds of a quarter note at each frame.
 
     Returns
     -------
     ndarray
-        float32 ``[frames, 5]``.
+        float32 ``[frames, 9]``.
     """
-    turn_beat, turn_bar = 2 * np.pi * beat, 2 * np.pi * bar
-    columns = [np.sin(turn_beat), np.cos(turn_beat), np.sin(turn_bar), np.cos(turn_bar)]
+    turns = [2 * np.pi * phase for phase in (beat, bar, bar / 2, bar / 4)]
+    columns = [wave(turn) for turn in turns for wave in (np.sin, np.cos)]
     return np.stack([*columns, np.log2(quarter_sec / 0.5)], axis=1).astype(np.float32)

@@ -20,7 +20,8 @@ from typing import Any
 import pkontext
 from pkontext.errors import BundleError
 
-SCHEMA = 1
+SCHEMA = 2
+CONDITIONINGS = ("notes", "latents")
 MANIFEST = "manifest.json"
 #: Prefix of the name of a soundfont that ships in the package.
 PACKAGE_PREFIX = "package:"
@@ -141,6 +142,13 @@ class SamplerEntry:
         Strength of classifier-free guidance of the curves; 1 is none, others double their calls.
     temperature : float
         Scale of the noise that the curves start from; below 1 performances are more alike and calmer.
+    tempo_spread : float
+        Factor on the deviations of tempo and asynchrony that gives takes a human's.
+    loudness_spread : float
+        The same for loudness.
+    conditioning : str
+        What the latent network goes by, one of `CONDITIONINGS`: the performed notes and the deadpan at
+        their place beside the context, or, as in PianoKontext, deadpan latents as context alone.
     """
 
     solver: str
@@ -153,6 +161,9 @@ class SamplerEntry:
     context_frames: int
     guidance: float
     temperature: float
+    tempo_spread: float
+    loudness_spread: float
+    conditioning: str
 
 
 @dataclass(frozen=True)
@@ -374,6 +385,11 @@ def _check_values(manifest: Manifest) -> None:
         window, overlap = getattr(sampler, f"{name}_window"), getattr(sampler, f"{name}_overlap")
         if not 0 <= overlap < window or getattr(sampler, f"{name}_steps") < 1:
             raise _bad("value", f"manifest.sampler: {name} window {window}, overlap {overlap} or steps")
+    if sampler.conditioning not in CONDITIONINGS:
+        raise _bad("value", f"manifest.sampler.conditioning is {sampler.conditioning!r}")
+    for name in ("guidance", "temperature", "tempo_spread", "loudness_spread"):
+        if getattr(sampler, name) < 0:
+            raise _bad("value", f"manifest.sampler.{name} is {getattr(sampler, name)}, which is negative")
     for entry in listed_files(manifest):
         if not re.fullmatch(r"[0-9a-f]{64}", entry.sha256) or entry.bytes < 0:
             raise _bad("value", f"sha256 or bytes of {entry.file!r} is not valid")

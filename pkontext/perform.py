@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 
 from pkontext import curves as pc
 from pkontext.bundle import Manifest, SamplerEntry
 from pkontext.deadpan import DeadpanScore
+from pkontext.drawn import drawn_frames
 from pkontext.features import curve_local
 from pkontext.runtime import Graph
 from pkontext.sampler import CURVE_STAGE, sample, window_noise
@@ -17,6 +19,10 @@ from pkontext.windows import CURVE_LOOKAHEAD, CURVE_SUFFIX, range_windows, windo
 
 #: Frames over which a bent tempo reaches its change.
 _RISE_FRAMES = 16
+#: Frames over which a window takes over from what the one before it expected.
+_JOIN_FRAMES = 8
+#: With fewer frames to come, a window makes up for all that the take is ahead or behind.
+_NEAR_END_FRAMES = 96
 
 
 class CurveSource:
@@ -37,10 +43,17 @@ class CurveSource:
         self.deadpan = deadpan
         self.committed = 0
         self._ends: list[tuple[int, float]] = []  # after each window: frames committed, performed seconds
-        self._graph, self._sampler, self._settings = graph, manifest.sampler, settings
+        chosen = {"guidance": settings.guidance, "temperature": settings.temperature}
+        changes = {name: value for name, value in chosen.items() if value is not None}
+        self._graph, self._settings = graph, settings
+        self._sampler = replace(manifest.sampler, **changes)
         self._mean = np.array([c.mean for c in manifest.curves], np.float32)
         self._std = np.array([c.std for c in manifest.curves], np.float32)
+        self._timing = np.float32(settings.expressiveness * manifest.sampler.tempo_spread)
+        self._dynamics = np.float32(settings.expressiveness * manifest.sampler.loudness_spread)
+        self._drawn, self._given = drawn_frames(settings.drawn, deadpan, self._mean)
         self._state = np.zeros((deadpan.frames, len(manifest.curves)), np.float32)
+        self._ahead = self._state[:0]  # what the window before expects of the next frames
         self._grid = window_grid(self._sampler.curve_window, self._sampler.curve_overlap, CURVE_LOOKAHEAD)
 
     @property
@@ -74,14 +87,13 @@ class CurveSource:
     def curves(self, frames: int | None = None) -> np.ndarray:
         """Curves in their units with expressiveness applied, ``[frames, 12]``; by default all committed."""
         frames = self.committed if frames is None else frames
-        amount = np.float32(self._settings.expressiveness)
         curves = self._state[:frames] * self._std + self._mean
-        curves[:, pc.TEMPO] *= amount
-        curves[:, pc.ASYNCHRONY] *= amount
-        curves[:, pc.ARTICULATION] *= amount
+        curves[:, pc.TEMPO] *= self._timing
+        curves[:, pc.ASYNCHRONY] *= self._timing
+        curves[:, pc.ARTICULATION] *= np.float32(self._settings.expressiveness)
         level = self._mean[pc.LOUDNESS].mean()
-        curves[:, pc.LOUDNESS] = level + amount * (curves[:, pc.LOUDNESS] - level)
-        return curves
+        curves[:, pc.LOUDNESS] = level + self._dynamics * (curves[:, pc.LOUDNESS] - level)
+        return np.where(self._given[:frames], self._drawn[:frames], curves)
 
     def time_map(self, frames: int | None = None) -> pc.TimeMap:
         """Deadpan to performed seconds by these curves; after them time runs at the deadpan's rate."""
@@ -124,6 +136,7 @@ class CurveSource:
             float32 ``[curve_window, 12]``, normalised.
         """
         size = self._sampler.curve_window
+        given, known = self._with_drawn(start, given, known)
         local = curve_local(self.deadpan.score_features(start, size), size)[None]
         position = np.arange(size, dtype=np.float32)[None]
 
@@ -143,6 +156,17 @@ class CurveSource:
         steps, solver = self._sampler.curve_steps, self._sampler.solver
         return sample(predict, noise, given, known, steps, solver)[0]
 
+    def _with_drawn(self, start: int, given: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What a window is given, and what is drawn over it."""
+        stop = min(start + given.shape[1], self.deadpan.frames)
+        drawn = np.zeros(given.shape, bool)
+        drawn[0, : max(stop - start, 0)] = self._given[start:stop]
+        if not drawn.any():
+            return given, known
+        shown = np.zeros_like(given)
+        shown[0, : stop - start] = (self._drawn[start:stop] - self._mean) / self._std
+        return np.where(drawn & (known == 0), shown, given), np.maximum(known, drawn.astype(known.dtype))
+
     def _next_window(self, cancelled: CancelFn | None) -> None:
         window = next(self._grid)
         size, channels = self._sampler.curve_window, self._state.shape[1]
@@ -153,27 +177,48 @@ class CurveSource:
         seed = self._settings.seed
         state = self.sample_window(window.start, given, known, seed, window.number, cancelled)
         stop = min(window.stop, self.deadpan.frames)
-        new = state[self.committed - window.start : stop - window.start]
-        new[:, pc.TEMPO] += self._drift_correction(new[:, pc.TEMPO])
+        new = state[self.committed - window.start : stop - window.start].copy()
+        joined = min(len(self._ahead), len(new))
+        part = ((np.arange(joined, dtype=np.float32) + 0.5) / max(joined, 1))[:, None]
+        new[:joined] = (1 - part) * self._ahead[:joined] + part * new[:joined]
+        self._ahead = state[stop - window.start :][:_JOIN_FRAMES].copy()
+        self._keep_average(new)
         self._state[self.committed : stop] = new
         self.committed = stop
         self._ends.append((stop, float(self.time_map().performed[-1])))
 
-    def _drift_correction(self, tempo: np.ndarray) -> np.ndarray:
-        """Ramp to add to a window's normalised tempo so that the take keeps its average tempo.
+    def _keep_average(self, new: np.ndarray) -> None:
+        """Bend the tempo of the next frames, in place, so that the take keeps its average tempo.
 
-        A performance lasts as long as its deadpan, but small errors of the network's mean add up. Each
-        window makes up for half of what the take is ahead or behind, at most 15 % of its own length,
-        by a ramp that starts at nothing, so that no window begins with a jump.
+        From the first to the last onset, where no tempo is drawn, a performance lasts as long as its
+        deadpan, but small errors add up. Each window makes up for half of what the take is ahead or
+        behind, by at most 15 % of its own length, and near the end for all of it, by at most 25 %, which
+        is what a ritardando at the end can need. The change begins and ends at nothing, so that no jump
+        is at the join of two windows.
         """
+        frame_sec, start, stop = self.deadpan.frame_sec, self.committed, self.committed + len(new)
+        onset = self.deadpan.notes["onset_sec"] / frame_sec
+        free = ~self._given[:, pc.TEMPO]
+        free[: int(onset.min())] = False
+        free[int(onset.max()) :] = False
+        here = free[start:stop]
+        if self._timing == 0 or not here.any():
+            return
         mean, std = self._mean[pc.TEMPO], self._std[pc.TEMPO]
-        frames, frame_sec = len(tempo), self.deadpan.frame_sec
-        before = pc.time_map_from_tempo(self._state[: self.committed, pc.TEMPO] * std + mean, frame_sec)
-        length = float(np.exp2(-(tempo * std + mean)).sum()) * frame_sec
-        drift = float(before.performed[-1] - before.deadpan[-1]) + length - frames * frame_sec
-        wanted = length - float(np.clip(0.5 * drift, -0.15 * length, 0.15 * length))
-        ramp = np.linspace(0.0, 2.0, frames, dtype=np.float32)
-        return ramp * np.float32(np.log2(length / wanted) / std)
+        before, tempo = (
+            (rows * std + mean) * self._timing
+            for rows in (self._state[:start, pc.TEMPO][free[:start]], new[here, pc.TEMPO])
+        )
+        length = _seconds(tempo, frame_sec)
+        drift = _seconds(before, frame_sec) + length - (len(before) + len(tempo)) * frame_sec
+        share, most = (1.0, 0.25) if free[stop:].sum() < _NEAR_END_FRAMES else (0.5, 0.15)
+        wanted = length - float(np.clip(share * drift, -most * length, most * length))
+        new[here, pc.TEMPO] += (bend(tempo, wanted, frame_sec) - tempo) / (std * self._timing)
+
+
+def _seconds(tempo: np.ndarray, frame_sec: float) -> float:
+    """How long frames of a tempo last."""
+    return float(pc.time_map_from_tempo(tempo, frame_sec).performed[-1])
 
 
 def sample_range(
@@ -226,7 +271,7 @@ def bend(tempo: np.ndarray, wanted_sec: float, frame_sec: float) -> np.ndarray:
     arch = np.sin(0.5 * np.pi * np.minimum(rise, 1.0)) ** 2
 
     def excess(amount: float) -> float:
-        return float(pc.time_map_from_tempo(tempo + amount * arch, frame_sec).performed[-1]) - wanted_sec
+        return _seconds(tempo + amount * arch, frame_sec) - wanted_sec
 
     low, high = -2 * pc.TEMPO_LIMIT, 2 * pc.TEMPO_LIMIT
     if abs(excess(0.0)) < 1e-9:

@@ -84,7 +84,8 @@ def sample(
         if solver == "dpmpp" and before is not None and then < 1:
             # Extrapolate the prediction along the half log signal-to-noise ratio.
             step, last = _lambda(then) - _lambda(now), _lambda(now) - _lambda(grid[i - 1])
-            target = clean + (0.5 * step / last) * (clean - before)
+            if last > 0:  # with more than a hundred steps the first ones are within the bound
+                target = clean + (0.5 * step / last) * (clean - before)
         ratio = np.float32((1 - then) / (1 - now))
         x = np.where(mask, given, ratio * x + (1 - ratio) * target.astype(np.float32))
         before = clean

@@ -71,6 +71,10 @@ _TABLE = (
     Option("steps", "int", None, "Network calls for each window: more is slower and finer.", 1, 128),
     Option("expressiveness", "float", 1.0, "0 is strict, 1 as learned, more exaggerates.", 0.0, 1.5),
     Option(
+        "guidance", "float", None, "How closely a performance follows the score; 1 is unguided.", 1.0, 5.0
+    ),
+    Option("temperature", "float", None, "How far seeds differ: 0 is the plainest reading.", 0.0, 1.5),
+    Option(
         "voice",
         "choice",
         "neural",
@@ -116,6 +120,8 @@ class Settings:
     tempo: float
     steps: int | None
     expressiveness: float
+    guidance: float | None
+    temperature: float | None
     voice: str
     format: str
     bits: str

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from pkontext import __version__
+from pkontext.drawn import Drawn, check_drawn
 from pkontext.errors import Cancelled, InputError
 from pkontext.types import Score
 
@@ -47,6 +50,10 @@ class RenderSettings:
         Network calls for the latents of a window; None takes the bundle's default.
     expressiveness : float
         0 plays deadpan timing and one loudness, 1 as the model does, up to 1.5.
+    guidance : float or None
+        Strength of classifier-free guidance of the curves, 1 to 5; None takes the bundle's.
+    temperature : float or None
+        Scale of the noise that the curves start from, 0 to 1.5; None takes the bundle's.
     voice : str
         ``"neural"`` (codec decoder) or ``"sampler"`` (notes through a soundfont).
     soundfont : Path or None
@@ -55,17 +62,22 @@ class RenderSettings:
         Which notes to play, in score seconds; the performance is that of the whole piece.
     rerolls : tuple of Reroll
         Ranges to perform anew, in any order; outside of them the take is the one without them.
+    drawn : tuple of Drawn
+        Curves that the take follows where they are drawn, whatever the expressiveness.
     """
 
     seed: int = 0
     tempo: float = 1.0
     steps: int | None = None
     expressiveness: float = 1.0
+    guidance: float | None = None
+    temperature: float | None = None
     voice: str = "neural"
     soundfont: Path | None = None
     start_sec: float = 0.0
     end_sec: float | None = None
     rerolls: tuple[Reroll, ...] = ()
+    drawn: tuple[Drawn, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,12 +100,25 @@ ProgressFn = Callable[[Progress], None]
 CancelFn = Callable[[], bool]
 
 
+def settings_texts(settings: RenderSettings) -> tuple[str, ...]:
+    """The settings as short texts for a file that is made with them, without folders of this computer."""
+    shown = {name: value for name, value in asdict(settings).items() if value not in (None, ())}
+    if settings.soundfont is not None:
+        shown["soundfont"] = settings.soundfont.name
+    return (f"PianoKontext {__version__}", f"seed={settings.seed}", f"settings={json.dumps(shown)}")
+
+
 def check_settings(settings: RenderSettings) -> None:
     """Raise `InputError` for the first setting that is out of range."""
-    ranges = {"tempo": (0.25, 4.0), "expressiveness": (0.0, 1.5)}
+    ranges = {
+        "tempo": (0.25, 4.0),
+        "expressiveness": (0.0, 1.5),
+        "guidance": (1.0, 5.0),
+        "temperature": (0.0, 1.5),
+    }
     for name, (low, high) in ranges.items():
         value = getattr(settings, name)
-        if not low <= value <= high:
+        if value is not None and not low <= value <= high:
             raise InputError(
                 f"settings.{name}", f"The {name} is {value:g}.", f"Choose a value from {low:g} to {high:g}."
             )
@@ -106,6 +131,7 @@ def check_settings(settings: RenderSettings) -> None:
             "settings.voice", f"There is no voice '{settings.voice}'.", f"Choose {' or '.join(VOICES)}."
         )
     _check_rerolls(settings)
+    check_drawn(settings.drawn)
 
 
 def _check_rerolls(settings: RenderSettings) -> None:

@@ -25,7 +25,6 @@ from pkontext import synth
 from pkontext.bundle import Bundle, open_bundle
 from pkontext.codec import Codec, open_codec
 from pkontext.curves import LOUDNESS, TEMPO
-from pkontext.deadpan import DeadpanScore
 from pkontext.features import latent_local, roll
 from pkontext.perform import CurveSource
 from pkontext.runtime import Graph
@@ -33,6 +32,7 @@ from pkontext.sampler import LATENT_STAGE, sample, window_noise
 from pkontext.take import RenderSettings
 from pkontext.windows import LATENT_LOOKAHEAD, Window, context_window, window_grid
 from train.codec_metrics import flux_correlation, mel_distance, spectral_distance
+from train.curves import read_curves
 
 #: Where in a piece an excerpt starts, as a share of what is prepared of it.
 START = 0.2
@@ -178,10 +178,8 @@ def measure_curves(
     """Spread of the curves of a take over the human's, correlation with them, and time."""
     codec = bundle.manifest.codec
     frame_sec = codec.hop / codec.sample_rate
-    with np.load(path) as archive:
-        notes, metre, human = archive["deadpan"], archive["metre"], archive["curves"]
+    deadpan, human = read_curves(path, frame_sec)
     frames = min(round(seconds / frame_sec), len(human))
-    deadpan = DeadpanScore(notes, 0.0, 1.0, frame_sec, len(human), metre)
     sampler = replace(bundle.manifest.sampler, curve_steps=setting.calls, solver=setting.solver)
     source = CurveSource(graph, replace(bundle.manifest, sampler=sampler), deadpan, RenderSettings(seed=seed))
     begun = time.perf_counter()

@@ -37,7 +37,7 @@ def make_bundle(folder: Path) -> Manifest:
         described[name] = bundles.describe_file(folder / name)
     frames = TensorEntry("x", "float32", ("frames", 4))
     manifest = Manifest(
-        schema=1,
+        schema=2,
         id="tiny",
         version="1.0",
         min_app_version="0.1.0",
@@ -47,7 +47,7 @@ def make_bundle(folder: Path) -> Manifest:
         codec=CodecEntry("toy", 44100, 1, 4096, 2, 2048, 512, 0.01, 1, 2),
         latent_stats=LatentStats((0.0, 1.0), (1.0, 2.0)),
         curves=(CurveEntry("tempo", "log2", 0.0, 0.2),),
-        sampler=SamplerEntry("heun", 4, 8, 128, 16, 96, 16, 192, 1.0, 1.0),
+        sampler=SamplerEntry("heun", 4, 8, 128, 16, 96, 16, 192, 1.0, 1.0, 1.2, 1.1, "notes"),
         synth=SynthEntry("font.sf2", *described["font.sf2"], 1.2, 64),
         parity=ParityEntry("parity.npz", *described["parity.npz"], 1e-4),
         training={"steps": 3},
@@ -209,7 +209,9 @@ def test_every_field_is_needed_and_typed(tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "code"),
     [
-        (("schema",), 2, "bundle.schema"),
+        (("schema",), 1, "bundle.schema"),
+        (("sampler", "conditioning"), "audio", "bundle.value"),
+        (("sampler", "tempo_spread"), -1.0, "bundle.value"),
         (("min_app_version",), "99.0", "bundle.app_version"),
         (("min_app_version",), "new", "bundle.field"),
         (("surprise",), 1, "bundle.field"),

@@ -139,7 +139,7 @@ def test_another_seed_is_another_performance(score: Score, bundle: Bundle) -> No
     first, second = (rendering(score, bundle, seed=seed).notes()[0] for seed in (0, 1))
     assert len(first) == len(second) and np.array_equal(first["pitch"], second["pitch"])
     assert np.abs(first["onset_sec"] - second["onset_sec"]).max() > 0.005
-    assert (first["velocity"] != second["velocity"]).mean() > 0.5
+    assert (first["velocity"] != second["velocity"]).mean() > 0.3
 
 
 def test_another_seed_sounds_different_even_without_expression(score: Score, bundle: Bundle) -> None:
@@ -151,6 +151,66 @@ def test_the_number_of_steps_matters(score: Score, bundle: Bundle, take: np.ndar
     default = bundle.manifest.sampler.latent_steps
     assert np.array_equal(audio(score, bundle, steps=default), take)
     assert not np.array_equal(audio(score, bundle, steps=default + 1), take)
+
+
+def test_without_temperature_every_seed_reads_alike(score: Score, bundle: Bundle) -> None:
+    def notes(**changes: object) -> np.ndarray:
+        return rendering(score, bundle, **changes).notes()[0]
+
+    plain = [notes(seed=seed, temperature=0.0) for seed in (0, 1)]
+    assert np.array_equal(plain[0], plain[1])
+    assert not np.array_equal(notes(seed=1), plain[0])
+    own = bundle.manifest.sampler
+    assert np.array_equal(notes(guidance=own.guidance, temperature=own.temperature), notes())
+    assert not np.array_equal(notes(guidance=own.guidance + 1), notes())
+
+
+def test_written_dynamics_reach_the_performance(score: Score, bundle: Bundle) -> None:
+    louder = score.notes.copy()
+    louder["velocity"][len(louder) // 2 :] += 30
+    plain, marked = (
+        rendering(replace(score, notes=notes), bundle).notes()[0]["velocity"].astype(int)
+        for notes in (score.notes, louder)
+    )
+    assert np.abs(plain - marked).max() > 0
+
+
+def test_making_up_for_drift_begins_and_ends_at_nothing(score: Score, bundle: Bundle) -> None:
+    source = rendering(score, bundle).curve_source
+    slow = np.zeros((96, 12), np.float32)
+    slow[:, pc.TEMPO] = -2.0
+    source._keep_average(slow)
+    change = slow[:, pc.TEMPO] + 2.0
+    moved = change[np.flatnonzero(change)[0] :]
+    assert moved.max() > 0.05 and (change >= 0).all() and not change[:LEAD_FRAMES].any()
+    assert max(moved[0], moved[-1]) < 0.02 * moved.max()
+    assert np.abs(np.diff(change)).max() < 0.15 * moved.max()
+
+
+def test_any_tempo_and_expressiveness_last_as_long_as_asked(bundle: Bundle) -> None:
+    for count, tempo, amount in ((60, 1.0, 1.5), (400, 0.6, 1.0), (700, 2.0, 1.5)):
+        score = make_score(count)
+        notes, _ = rendering(score, bundle, tempo=tempo, expressiveness=amount, voice="sampler").notes()
+        asked = np.ptp(score.notes["onset_sec"]) / tempo
+        assert np.ptp(notes["onset_sec"]) == pytest.approx(asked, rel=0.02, abs=0.15)
+
+
+def test_the_papers_conditioning_looks_at_no_notes(
+    score: Score, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler = replace(bundle.manifest.sampler, conditioning="latents")
+    papers = replace(bundle, manifest=replace(bundle.manifest, sampler=sampler))
+    seen: list[np.ndarray] = []
+    call = Graph.__call__
+
+    def spy(self: Graph, **inputs: np.ndarray) -> np.ndarray:
+        if "context" in inputs:
+            seen.append(inputs["local"])
+        return call(self, **inputs)
+
+    monkeypatch.setattr(Graph, "__call__", spy)
+    assert len(audio(score, papers)) > 0
+    assert seen and not any(local.any() for local in seen)
 
 
 def test_rendering_writes_nothing_into_the_score(score: Score, bundle: Bundle) -> None:
@@ -352,6 +412,8 @@ def test_a_long_piece_takes_many_windows(bundle: Bundle) -> None:
         ({"tempo": float("nan")}, "settings.tempo"),
         ({"expressiveness": -0.1}, "settings.expressiveness"),
         ({"expressiveness": 1.6}, "settings.expressiveness"),
+        ({"guidance": 0.9}, "settings.guidance"),
+        ({"temperature": -0.1}, "settings.temperature"),
         ({"steps": 0}, "settings.steps"),
         ({"steps": 129}, "settings.steps"),
         ({"voice": "choir"}, "settings.voice"),

@@ -130,12 +130,13 @@ def test_metre_is_the_phase_of_beat_and_bar_and_the_tempo() -> None:
     assert found[:, 0] == pytest.approx([0, 1, 0, 0], abs=1e-6)
     assert found[:, 1] == pytest.approx([1, 0, -1, 1], abs=1e-6)
     assert found[2, 2:4] == pytest.approx([np.sin(np.pi / 4), np.cos(np.pi / 4)])
-    assert found[:, 4] == pytest.approx([0, 1, -1, 0])
-    assert found[0] == pytest.approx(found[3], abs=1e-6)  # a bar later all is the same
+    assert found[:, 8] == pytest.approx([0, 1, -1, 0])
+    assert found[0, [0, 1, 2, 3, 8]] == pytest.approx(found[3, [0, 1, 2, 3, 8]], abs=1e-6)  # a bar later
+    assert found[3, 4:8] == pytest.approx([0, -1, 1, 0], abs=1e-6)  # half of two bars, a quarter of four
 
 
 def test_the_networks_are_told_what_is_missing() -> None:
-    features = np.full((7, ROLL + METRE), 0.5, np.float32)
+    features = np.full((7, CURVE_LOCAL - 1), 0.5, np.float32)
     assert curve_local(None, 7).shape == curve_local(features, 7).shape == (7, CURVE_LOCAL)
     assert not curve_local(None, 7).any()
     assert np.array_equal(curve_local(features, 7)[:, :-1], features)

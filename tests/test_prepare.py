@@ -130,7 +130,11 @@ def run(pack: Path, toy_bundle: Path, tmp_path: Path) -> Callable[..., Counts]:
     codec = toy_bundle.with_name(toy_bundle.name + "-codec")
 
     def call(**changes: object) -> Counts:
-        return prepare(pack, tmp_path / "cache", **{"codec": codec, "soundfont": SOUNDFONT, **changes})  # type: ignore[arg-type]
+        return prepare(
+            pack,
+            tmp_path / "cache",
+            **{"codec": codec, "soundfonts": [SOUNDFONT], "variations": 0, **changes},
+        )  # type: ignore[arg-type]
 
     return call
 
@@ -201,6 +205,22 @@ def test_tempo_jitter_depends_on_the_name_alone(pack: Path) -> None:
     assert all(0.75 < tempo / plain < 1.3 for tempo in tempi[0])
 
 
+def test_a_variation_is_the_same_performance_at_another_pace(pack: Path) -> None:
+    (held,) = asap.read_index(pack, "val")
+    plain = pairs.load_pair(held, FRAME_SEC, jitter=False)
+    varied = [pairs.load_pair(held, FRAME_SEC, jitter=False, variation=v) for v in (1, 2, 1)]
+    pace = [np.ptp(v.notes["onset_sec"]) / np.ptp(plain.notes["onset_sec"]) for v in varied]
+    assert pace[0] == pace[2] and len({1.0, *np.round(pace, 4)}) == 3
+    assert np.ptp(varied[0].aligned_deadpan["onset_sec"]) == pytest.approx(
+        pace[0] * np.ptp(plain.aligned_deadpan["onset_sec"])
+    )
+    np.testing.assert_allclose(
+        varied[0].notes["duration_sec"], pace[0] * plain.notes["duration_sec"], rtol=0.01
+    )
+    assert varied[0].curves[:, TEMPO].std() == pytest.approx(plain.curves[:, TEMPO].std(), rel=0.15)
+    np.testing.assert_array_equal(varied[0].deadpan.written, plain.deadpan.written)
+
+
 # ---- the cache ----------------------------------------------------------------------------------
 
 
@@ -233,6 +253,34 @@ def test_prepared_files_hold_what_training_reads(run: Callable[..., Counts], tmp
     data = LatentData(cache / "latents" / "train", FRAME_SEC)
     assert data.window(0, 10, 48)["context"].any()
     assert len(CurveData(cache / "curves" / "train", FRAME_SEC).curves) == 4
+
+
+def test_variations_are_of_training_performances_alone(run: Callable[..., Counts], tmp_path: Path) -> None:
+    counts = run(latents_per_piece=0, variations=2)
+    assert counts == {"written": 4 * 3 + 1, "found": 0, "left out": 0}
+    names = {name.rsplit(".", 2)[0] for name in files(tmp_path / "cache")}
+    assert {"curves/train/Bach__One--Ann01", "curves/train/Bach__One--Ann01 2"} < names
+    assert run(latents_per_piece=0, variations=2)["found"] == 13
+    lengths = [len(curves) for curves in CurveData(tmp_path / "cache" / "curves" / "train", FRAME_SEC).curves]
+    assert len(lengths) == 12 and len(set(lengths)) > 8
+
+
+def test_latent_variations_are_transposed_and_slower_or_faster(
+    run: Callable[..., Counts], tmp_path: Path
+) -> None:
+    assert run(curves=False, latent_variations=1) == {"written": 3, "found": 0, "left out": 4}
+    folder = tmp_path / "cache" / "latents" / "train"
+    with (
+        np.load(next(folder.glob("Bach__One--Bob02.*"))) as plain,
+        np.load(next(folder.glob("* 1.*"))) as varied,
+    ):
+        steps = varied["notes"]["pitch"].astype(int) - plain["notes"]["pitch"]
+        assert len(set(steps.tolist())) == 1 and 0 < abs(steps[0]) <= 4
+        assert np.ptp(varied["notes"]["onset_sec"]) != pytest.approx(
+            np.ptp(plain["notes"]["onset_sec"]), rel=0.01
+        )
+        assert np.median(varied["dtw_error_sec"]) < 0.03
+        assert not np.allclose(varied["latents"][20:40], plain["latents"][20:40], atol=0.5)
 
 
 def test_second_run_writes_nothing_and_an_interrupted_one_goes_on(

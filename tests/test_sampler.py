@@ -153,3 +153,13 @@ def test_bad_arguments_are_refused() -> None:
         sample(gaussian(0, 1), NOISE, NOTHING, NOTHING, 2, "rk4")
     with pytest.raises(ValueError, match="steps must be at least 1, not 0"):
         sample(gaussian(0, 1), NOISE, NOTHING, NOTHING, 0)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("steps", [1, 2, 3, 99, 100, 101, 128])
+def test_every_number_of_steps_that_a_user_may_ask_for(solver: str, steps: int) -> None:
+    """The bound of the logarithm at the noise end makes the first steps of a long grid equal."""
+    noise = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    wanted = np.full_like(noise, 0.7)
+    found = sample(lambda x, when: wanted, noise, wanted, np.zeros_like(noise), steps, solver)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)

@@ -59,6 +59,8 @@ def test_file_in_the_configuration_folder_is_read(tmp_path: Path, monkeypatch: p
         ("seed", "9" * 5000),
         ("steps", 0),
         ("expressiveness", 1.6),
+        ("guidance", 0.5),
+        ("temperature", 1.6),
         ("voice", "organ"),
         ("bits", 8),
         ("threads", [1]),

@@ -14,14 +14,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from export.dit import load_dit
-from pkontext.curves import CHANNELS
-from pkontext.features import METRE, ROLL
+from pkontext.cues import WRITTEN, score_cues
+from pkontext.curves import BANDS, CHANNELS, LOUDNESS, TEMPO, band_weights
+from pkontext.features import CURVE_LOCAL, METRE, ROLL
 from pkontext.stft import StftSpec
 from pkontext.types import NOTE
 from tests.test_loop import logged
 from train import codec as codec_task
 from train.codec_model import Block, Codec, CodecConfig
-from train.curves import GROUPS, CurveBatches, CurveData, random_known, train_curves
+from train.curves import GROUPS, CurveBatches, CurveData, agreement, random_known, train_curves
 from train.dit_model import DiT, DiTConfig, flow_loss
 from train.latents import LatentBatches, LatentData, channel_weights, train_latents
 from train.loop import LoopConfig, fit
@@ -231,6 +232,7 @@ def cache(tmp_path: Path) -> Path:
             notes["pitch"] = 40 + np.arange(60) * 7 % 45
             phase = np.arange(frames)[:, None] / 9 + np.arange(len(CHANNELS))
             arrays = {"deadpan": notes, "metre": np.zeros((frames, METRE), np.float32)}
+            arrays["written"] = 40 + np.arange(60) % 50
             for folder in ("curves", "latents"):
                 (tmp_path / "cache" / folder / split).mkdir(parents=True, exist_ok=True)
             curves = (50 + 20 * np.sin(phase)).astype(np.float32)
@@ -251,14 +253,62 @@ def cache(tmp_path: Path) -> Path:
 def test_curve_windows_say_where_there_is_music(cache: Path) -> None:
     data = CurveData(cache / "curves" / "train", FRAME_SEC)
     features, curves, inside = data.window(0, 40, 64)
-    assert features.shape == (64, ROLL + METRE) and curves.shape == (64, len(CHANNELS))
+    assert features.shape == (64, CURVE_LOCAL - 1) and curves.shape == (64, len(CHANNELS))
     assert inside.tolist() == [1] * 30 + [0] * 34
     np.testing.assert_array_equal(curves[:30], data.curves[0][40:])
     assert not curves[30:].any() and features[:25].any()
-    batch = next(CurveBatches(data, data.stats(), 64, 96, seed=0, drop=0.5))
+    batch = next(CurveBatches(data, data.stats(), 64, 96, seed=0, drop=0.5, vary=False))
     dropped = (batch["local"] == 0).all(2).all(1)
     assert 16 < int(dropped.sum()) < 48
     assert (batch["clean"][batch["weight"] == 0] == 0).all() and batch["clean"].abs().max() < 3
+
+
+@pytest.mark.parametrize("semitones", [-5, 3])
+def test_transposed_windows_are_those_of_a_transposed_piece(cache: Path, semitones: int) -> None:
+    data = CurveData(cache / "curves" / "train", FRAME_SEC)
+    score = data.scores[1]
+    features, curves, _ = data.window(1, 20, 64, semitones)
+    notes = score.notes.copy()
+    notes["pitch"] = notes["pitch"].astype(int) + semitones
+    moved = replace(score, notes=notes, cues=score_cues(notes, score.written, score.frames, FRAME_SEC))
+    want = moved.score_features(20, 64)
+    keys = np.arange(ROLL) % 88
+    inner = np.concatenate([(keys > 10) & (keys < 77), np.ones(features.shape[1] - ROLL, bool)])
+    inner[ROLL + METRE :][WRITTEN] = False  # bands are moved, not fitted anew
+    # Decay depends on the key, so the levels of a moved roll differ a little.
+    np.testing.assert_allclose(features[:, inner], want[:, inner], atol=0.08)
+    np.testing.assert_array_equal(
+        features[:, : 2 * 88][:, inner[: 2 * 88]], want[:, : 2 * 88][:, inner[: 2 * 88]]
+    )
+    plain = data.window(1, 20, 64)[1]
+    level = lambda bands, pitch: float(band_weights(np.array([pitch]), BANDS)[0] @ bands)  # noqa: E731
+    for pitch in (52.0, 60.0, 68.0):  # where a note was, its loudness is what it was
+        was = [level(row, pitch - semitones) for row in plain[:, LOUDNESS]]
+        np.testing.assert_allclose([level(row, pitch) for row in curves[:, LOUDNESS]], was, atol=6)
+    np.testing.assert_array_equal(curves[:, TEMPO], plain[:, TEMPO])
+
+
+def test_agreement_is_one_with_the_truth_and_nothing_with_chance(cache: Path) -> None:
+    data = CurveData(cache / "curves" / "train", FRAME_SEC)
+    batch = next(CurveBatches(data, data.stats(), 16, 64, seed=0, drop=0.0, vary=False))
+
+    class Oracle(nn.Module):
+        def __init__(self, answer: Tensor) -> None:
+            super().__init__()
+            self.device = nn.Parameter(torch.zeros(()))
+            self.answer = answer
+
+        def forward(self, x: Tensor, known: Tensor, **inputs: Tensor) -> Tensor:
+            assert not known.any() and not inputs["time"].any(), "asked with something given"
+            return self.answer
+
+    right = agreement(Oracle(3 * batch["clean"] - 1), [batch])
+    assert set(right) == {"tempo_r", "loudness_r", "articulation_r", "pedal_r"}
+    assert all(value == pytest.approx(1, abs=1e-3) for value in right.values())
+    chance = agreement(
+        Oracle(torch.randn(batch["clean"].shape, generator=torch.Generator().manual_seed(1))), [batch]
+    )
+    assert all(abs(value) < 0.15 for value in chance.values())
 
 
 def test_latent_windows_are_padded_dropped_and_masked(cache: Path) -> None:
@@ -276,6 +326,14 @@ def test_latent_windows_are_padded_dropped_and_masked(cache: Path) -> None:
     assert (full["known"] > 0).any() and (full["local"][..., -2:] == 1).all()
     none = next(LatentBatches(data, 8, 96, seed=0, drop=1.0))
     assert not none["local"].any() and not none["context"].any()
+
+
+def test_the_papers_conditioning_is_deadpan_latents_alone(cache: Path) -> None:
+    data = LatentData(cache / "latents" / "train", FRAME_SEC)
+    batch = next(LatentBatches(data, 8, 48, seed=0, drop=0.0, conditioning="latents"))
+    assert not batch["local"].any() and batch["context"].any((1, 2)).all()
+    with pytest.raises(ValueError, match="notes, latents"):
+        LatentBatches(data, 8, 48, seed=0, conditioning="audio")
 
 
 def test_missing_data_says_what_to_run(tmp_path: Path) -> None:

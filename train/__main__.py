@@ -83,7 +83,9 @@ def refine(
 @app.command()
 def prepare(
     data: Data,
-    soundfont: Annotated[Path, typer.Option(help="Soundfont of deadpan and performance.")],
+    soundfont: Annotated[
+        list[Path], typer.Option(help="Soundfont of deadpan and performance; further ones play variations.")
+    ],
     codec: CodecFolder = Path("runs/codec"),
     out: Cache = Path("cache"),
     latents_per_piece: Annotated[int, typer.Option(help="Performances of a piece to render and encode.")] = 1,
@@ -91,13 +93,19 @@ def prepare(
     seconds: Annotated[float, typer.Option(help="Render at most this much of each.")] = 150.0,
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
     curves: Annotated[bool, typer.Option(help="Also prepare the curves of every performance.")] = True,
+    variations: Annotated[int, typer.Option(help="Further files of each performance's curves.")] = 2,
+    latent_variations: Annotated[
+        int,
+        typer.Option(help="Further files of each performance's latents: transposed, other pace and piano."),
+    ] = 0,
 ) -> None:
     """Prepare curves of every performance, and latents of some, in a cache that can be resumed."""
     from train.prepare import prepare as run
 
     counts = run(
         data, out, codec, soundfont, latents_per_piece=latents_per_piece, seconds=seconds,
-        workers=workers, skip=skip, curves=curves,
+        workers=workers, skip=skip, curves=curves, variations=variations,
+        latent_variations=latent_variations,
     )  # fmt: skip
     typer.echo(", ".join(f"{value} {name}" for name, value in counts.items()))
 
@@ -134,6 +142,9 @@ def latents(
     seed: Seed = 0,
     resume: Resume = False,
     init: Annotated[Path | None, typer.Option(help="Run folder of a latent network to start from.")] = None,
+    conditioning: Annotated[
+        str, typer.Option(help="notes: performed notes and deadpan; latents: deadpan latents alone.")
+    ] = "notes",
     parts: Parts = False,
     device: Device = "cpu",
     threads: Threads = 0,
@@ -144,7 +155,7 @@ def latents(
 
     _set_threads(threads)
     loop = LoopConfig(str(out), max_steps, max_minutes, lr=1e-3, seed=seed, device=device, parts=parts)
-    train_latents(cache, loop, _frame_sec(codec), codec, resume=resume, init=init)
+    train_latents(cache, loop, _frame_sec(codec), codec, resume=resume, init=init, conditioning=conditioning)
 
 
 @app.command(name="all")
@@ -174,7 +185,7 @@ def everything(
     shared = {"max_steps": max_steps, "seed": seed, "parts": parts, "device": device}
     codec(data, [soundfont, *(codec_soundfont or [])], runs / "codec", codec_minutes, **shared)
     refine(runs / "codec", runs / "refine", refine_minutes, **shared)
-    prepare(data, soundfont, runs / "codec", cache, latents_per_piece=2)
+    prepare(data, [soundfont], runs / "codec", cache, latents_per_piece=2)
     curves(cache, runs / "codec", runs / "curves", curve_minutes, **shared)
     latents(cache, runs / "codec", runs / "latents", latent_minutes, **shared)
     bundle(runs / "codec", runs / "curves", runs / "latents", runs / "refine", out)

@@ -22,7 +22,8 @@ class DiTConfig:
     """Sizes of a DiT.
 
     ``state`` is channels of the flow, ``local`` channels of features known for each frame,
-    ``context`` channels of context frames (0: none), ``patch`` context frames a token.
+    ``context`` channels of context frames (0: none), ``patch`` context frames a token, ``stride``
+    frames of the state a token, ``dropout`` in training.
     """
 
     state: int
@@ -34,6 +35,8 @@ class DiTConfig:
     heads: int = 4
     mlp: int = 3
     kernel: int = 3
+    stride: int = 1
+    dropout: float = 0.0
 
     def to_dict(self) -> dict:
         """Plain values for a run's ``config.json``."""
@@ -46,8 +49,10 @@ class DiT(nn.Module):
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         c = self.config = config
-        self.state_in = nn.Linear(2 * c.state, c.width)
-        self.local_in = nn.Conv1d(c.local, c.width, c.kernel, padding=c.kernel // 2)
+        self.state_in = nn.Linear(2 * c.state * c.stride, c.width)
+        self.local_in = nn.Conv1d(
+            c.local, c.width, c.kernel + c.stride - 1, stride=c.stride, padding=c.kernel // 2
+        )
         self.local_mix = nn.Sequential(nn.GELU(), nn.Linear(c.width, c.width))
         self.context_in = nn.Linear(c.context * c.patch, c.width) if c.context else None
         self.time = nn.Sequential(nn.Linear(128, c.width), nn.SiLU(), nn.Linear(c.width, c.width))
@@ -55,7 +60,7 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(Block(c) for _ in range(c.depth))
         self.norm = nn.LayerNorm(c.width, elementwise_affine=False)
         self.out_modulation = nn.Sequential(nn.SiLU(), nn.Linear(c.width, 2 * c.width))
-        self.out = nn.Linear(c.width, c.state)
+        self.out = nn.Linear(c.width, c.state * c.stride)
         for layer in (self.modulation[1], self.out_modulation[1]):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -71,7 +76,7 @@ class DiT(nn.Module):
         context: Tensor | None = None,
         context_position: Tensor | None = None,
     ) -> Tensor:
-        """Predict the clean state.
+        """Predict the clean state. Frames are a multiple of ``stride``.
 
         Parameters
         ----------
@@ -90,8 +95,13 @@ class DiT(nn.Module):
         context_position : Tensor, optional
             ``[batch, context_frames]``, on the axis of ``position``.
         """
-        frames = x.shape[1]
-        tokens = self.state_in(torch.cat([x, known], 2))
+        stride = self.config.stride
+        state = torch.cat([x, known], 2)
+        if stride > 1:
+            state = state.unflatten(1, (-1, stride)).flatten(2)
+            position = position.unflatten(1, (-1, stride)).mean(2)
+        tokens = self.state_in(state)
+        count = tokens.shape[1]
         tokens = tokens + self.local_mix(self.local_in(local.transpose(1, 2)).transpose(1, 2))
         if self.context_in is not None and context is not None and context_position is not None:
             patch = self.config.patch
@@ -104,7 +114,8 @@ class DiT(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, modulation, cos, sin)
         shift, scale = self.out_modulation(condition)[:, None].chunk(2, 2)
-        return self.out(self.norm(tokens[:, :frames]) * (1 + scale) + shift)
+        out = self.out(self.norm(tokens[:, :count]) * (1 + scale) + shift)
+        return out.unflatten(2, (stride, -1)).flatten(1, 2) if stride > 1 else out
 
 
 class Block(nn.Module):
@@ -114,6 +125,7 @@ class Block(nn.Module):
         super().__init__()
         width = config.width
         self.heads = config.heads
+        self.drop = nn.Dropout(config.dropout)
         self.offset = nn.Parameter(torch.zeros(6 * width))
         with torch.no_grad():
             self.offset[2 * width : 3 * width] = 0.2
@@ -127,9 +139,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, modulation: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.offset)[:, None].chunk(6, 2)
-        x = x + gate1 * self.attend(self.norm1(x) * (1 + scale1) + shift1, cos, sin)
+        x = x + gate1 * self.drop(self.attend(self.norm1(x) * (1 + scale1) + shift1, cos, sin))
         hidden = functional.gelu(self.up(self.norm2(x) * (1 + scale2) + shift2), approximate="tanh")
-        return x + gate2 * self.down(hidden)
+        return x + gate2 * self.drop(self.down(hidden))
 
     def attend(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Self-attention over all tokens with rotary positions."""
@@ -176,6 +188,7 @@ def flow_loss(
     weight: Tensor,
     power: float = 1.0,
     shift: float = -0.2,
+    pure: float = 0.0,
     generator: torch.Generator | None = None,
     **inputs: Tensor,
 ) -> dict[str, Tensor]:
@@ -196,11 +209,15 @@ def flow_loss(
         Exponent of ``1 / max(1 - t, 0.2)`` in the loss.
     shift : float
         Mean of the logit of the time; lower is noisier.
+    pure : float
+        Share of the batch at time 0, from pure noise, where the network can go by its inputs alone.
     inputs : Tensor
         ``local``, ``position``, ``context``, ``context_position`` of `DiT.forward`.
     """
     batch = len(clean)
     time = torch.sigmoid(torch.randn(batch, device=clean.device, generator=generator) + shift)
+    if pure:
+        time = time * (torch.rand(batch, device=clean.device, generator=generator) >= pure)
     noise = torch.randn(clean.shape, device=clean.device, generator=generator)
     mixed = time[:, None, None] * clean + (1 - time[:, None, None]) * noise
     given = clean + 0.1 * torch.randn(clean.shape, device=clean.device, generator=generator)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from pkontext.codec import read_codec_folder
 from pkontext.features import latent_local, local_channels
 from pkontext.features import roll as note_roll
+from pkontext.manifest import CONDITIONINGS
 from pkontext.runtime import Graph
 from pkontext.windows import context_window
 from train.adopt import adopt
@@ -110,8 +112,12 @@ class LatentBatches(Iterator[dict[str, Tensor]]):
         seed: int,
         drop: float = 0.1,
         weights: np.ndarray | None = None,
+        conditioning: str = "notes",
     ) -> None:
+        if conditioning not in CONDITIONINGS:
+            raise ValueError(f"conditioning {conditioning!r} is not one of {', '.join(CONDITIONINGS)}")
         self.data, self.batch, self.frames, self.drop = data, batch, frames, drop
+        self.by_notes = conditioning == "notes"
         self.weights = np.ones(data.dim, np.float32) if weights is None else weights
         self.seed, self.step = seed, 0
 
@@ -139,8 +145,9 @@ class LatentBatches(Iterator[dict[str, Tensor]]):
             known[frames - rng.integers(4, 33) :] = 1
         roll_there, context_there = rng.random(2) >= self.drop
         same = np.pad(window["same"], ((0, short), (0, 0)))
-        painted = window["roll"] if roll_there else None
-        local = latent_local(painted, same if context_there else None, frames, data.dim)
+        painted = window["roll"] if roll_there and self.by_notes else None
+        placed = same if context_there and self.by_notes else None
+        local = latent_local(painted, placed, frames, data.dim)
         return {
             "clean": clean,
             "known": known,
@@ -154,7 +161,7 @@ class LatentBatches(Iterator[dict[str, Tensor]]):
 
 def latent_loss(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Flow loss of the latent network."""
-    return task_loss(model, batch, power=1.0, shift=-0.2)
+    return task_loss(model, batch, power=1.0, shift=-0.2, pure=0.0)
 
 
 def train_latents(
@@ -170,12 +177,14 @@ def train_latents(
     frames: int = 96,
     resume: bool = False,
     init: Path | None = None,
+    conditioning: str = "notes",
 ) -> DiT:
     """Train the latent network from prepared data; the run folder holds the result.
 
     With the ``codec``'s run folder the loss weights each channel by what it does to the sound, if
     the codec decodes to log magnitudes; other codecs' channels weigh the same. ``init`` is a run
-    folder to start from, see `train.adopt`.
+    folder to start from, see `train.adopt`. With ``conditioning`` "latents" the network sees deadpan
+    latents as context and nothing else, which is PianoKontext's conditioning.
     """
     data = LatentData(cache / "latents" / "train", frame_sec)
     config = DiTConfig(
@@ -189,9 +198,14 @@ def train_latents(
     )
     torch.manual_seed(loop.seed)
     model = DiT(config)
+    started = None if init is None else init.name
+    if resume and (Path(loop.out) / "config.json").exists():
+        started = json.loads((Path(loop.out) / "config.json").read_text()).get("init")
     if init is not None and not resume:
         adopt(model, init)
-    held_out = LatentBatches(LatentData(cache / "latents" / "val", frame_sec), 12, frames, 1, drop=0.0)
+    held_out = LatentBatches(
+        LatentData(cache / "latents" / "val", frame_sec), 12, frames, 1, drop=0.0, conditioning=conditioning
+    )
     validation = [next(held_out) for _ in range(4)]
     meta = {
         "dit": config.to_dict(),
@@ -199,9 +213,10 @@ def train_latents(
         "frames": frames,
         "batch": batch,
         "data": {"performances": len(data.items), "hours": data.hours},
-        "init": None if init is None else init.name,
+        "conditioning": conditioning,
+        "init": started,
     }
     weights = None if codec is None else loss_weights(codec, data)
-    source = LatentBatches(data, batch, frames, loop.seed, weights=weights)
+    source = LatentBatches(data, batch, frames, loop.seed, weights=weights, conditioning=conditioning)
     validate = seeded_validation(validation, latent_loss)
     return fit(model, latent_loss, source, loop, meta, validate, resume)  # type: ignore[return-value]

@@ -21,8 +21,9 @@ from train.asap import Performance, read_midi_notes, read_pairs
 
 #: Pairs whose aligned notes cover less of the score than this are left out.
 MIN_MATCH = 0.8
-#: Standard deviation of the tempo jitter, natural log.
-TEMPO_JITTER = 0.06
+#: Standard deviations, natural log: of the deadpan's tempo against the performance's, and (in variations)
+#: of the pace of both.
+TEMPO_JITTER, PACE_JITTER = 0.06, 0.12
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Pair:
     aligned_performed: np.ndarray
 
 
-def load_pair(performance: Performance, frame_sec: float, jitter: bool = True) -> Pair:
+def load_pair(performance: Performance, frame_sec: float, jitter: bool = True, variation: int = 0) -> Pair:
     """Read a pair from the pack.
 
     Parameters
@@ -56,18 +57,26 @@ def load_pair(performance: Performance, frame_sec: float, jitter: bool = True) -
     frame_sec : float
         Seconds of a latent frame.
     jitter : bool
-        Vary the deadpan's tempo by a factor that depends on the name alone.
+        Vary the deadpan's tempo by a factor that depends on name and variation alone.
+    variation : int
+        From 1 on, the deadpan and the performance are both played slower or faster by one more such
+        factor: other places of the notes on the grid of frames, and the same expression at another pace.
     """
     score = load_score(performance.score)
     notes, pedals = read_midi_notes(performance.midi)
     pairs = read_pairs(performance.alignment)
+    rng = random_of(performance.name if variation == 0 else f"{performance.name} {variation}")
+    jittered = float(np.exp(rng.normal(0, TEMPO_JITTER))) if jitter else 1.0
+    pace = float(np.exp(rng.normal(0, PACE_JITTER))) if variation else 1.0
+    for events, names in ((notes, ("onset_sec", "duration_sec")), (pedals, ("time_sec",))):
+        for name in names:
+            events[name] *= pace
     plain = pairs["grace"] == 0
     score_onset = pairs["score_onset"].astype(np.float64)
-    perf_onset = pairs["perf_onset"].astype(np.float64)
+    perf_onset = pairs["perf_onset"].astype(np.float64) * pace
     first, last = np.flatnonzero(plain)[[0, -1]]
     factor = (perf_onset[last] - perf_onset[first]) / (score_onset[last] - score_onset[first])
-    if jitter:
-        factor *= float(np.exp(_rng(performance.name).normal(0, TEMPO_JITTER)))
+    factor *= jittered
     deadpan = deadpan_from_score(score, 1.0 / factor, frame_sec)
 
     aligned = np.zeros(len(score_onset), NOTE)
@@ -76,7 +85,7 @@ def load_pair(performance: Performance, frame_sec: float, jitter: bool = True) -
     aligned["pitch"], aligned["velocity"] = pairs["pitch"], pairs["score_vel"]
     shift = aligned["onset_sec"][first] - perf_onset[first]
     performed = np.zeros(len(score_onset), NOTE)
-    performed["onset_sec"], performed["duration_sec"] = perf_onset + shift, pairs["perf_dur"]
+    performed["onset_sec"], performed["duration_sec"] = perf_onset + shift, pairs["perf_dur"] * pace
     performed["pitch"], performed["velocity"] = pairs["pitch"], pairs["perf_vel"]
     notes["onset_sec"] += shift
     pedals["time_sec"] += shift
@@ -85,7 +94,8 @@ def load_pair(performance: Performance, frame_sec: float, jitter: bool = True) -
     return Pair(performance.name, deadpan, notes[keep], pedals, curves, aligned[plain], performed[plain])
 
 
-def _rng(name: str) -> np.random.Generator:
+def random_of(name: str) -> np.random.Generator:
+    """A generator that depends on a name alone."""
     return np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
 
 

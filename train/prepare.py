@@ -12,7 +12,8 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,20 +23,32 @@ from pkontext import synth
 from pkontext.codec import Codec, open_codec_folder
 from pkontext.curves import sounding_end
 from pkontext.deadpan import TAIL_FRAMES
+from pkontext.features import KEYS, LOWEST_KEY
 from pkontext.types import NOTE
-from train.align import dtw_path, position_from_path, whiten, whitening
+from train.align import (
+    FineSpec,
+    alignment_quality,
+    at_latent_frames,
+    dtw_path,
+    position_from_path,
+    refine_position,
+    whiten,
+    whitening,
+)
 from train.asap import Performance
-from train.pairs import Pair, index, load_pair
+from train.pairs import Pair, index, load_pair, random_of
 from train.workers import spread
 
-VERSION = 1
-#: A pair is left out when half of its notes disagree with the latent DTW by more than this.
+VERSION = 2
+#: A pair is left out when half of its notes disagree with the alignment by more than this.
 MAX_MEDIAN_ERROR_SEC = 0.12
+#: Largest transposition of a variation, semitones.
+TRANSPOSE = 4
 
 
 @dataclass(frozen=True)
 class Job:
-    """One performance to prepare; ``codec`` None means curves only."""
+    """One performance to prepare in one ``variation``; ``codec`` None means curves only."""
 
     performance: Performance
     out: Path
@@ -43,19 +56,27 @@ class Job:
     soundfont: Path
     seconds: float
     frame_sec: float
+    variation: int = 0
+
+    @property
+    def name(self) -> str:
+        """File name without hash; performances have names without spaces."""
+        return self.performance.name + (f" {self.variation}" if self.variation else "")
 
 
 def prepare(
     data: Path,
     out: Path,
     codec: Path,
-    soundfont: Path,
+    soundfonts: Sequence[Path],
     splits: tuple[str, ...] = ("train", "val"),
     latents_per_piece: int = 1,
     seconds: float = 150.0,
     workers: int = 2,
     skip: int = 0,
     curves: bool = True,
+    variations: int = 2,
+    latent_variations: int = 0,
 ) -> dict[str, int]:
     """Prepare all performances of the splits.
 
@@ -67,11 +88,18 @@ def prepare(
         Cache folder; ``curves/SPLIT`` and ``latents/SPLIT`` hold the results.
     codec : Path
         Run folder of an exported codec, see `pkontext.codec.open_codec_folder`.
-    soundfont : Path
+    soundfonts : sequence of Path
+        Plain performances are played by the first; variations take turns.
     latents_per_piece : int
         Performances of each piece whose audio is rendered and encoded.
     seconds : float
         At most this much of a performance is rendered.
+    variations : int
+        Further curve files of each training performance, see `train.pairs.load_pair`. (Their
+        transposition is a matter of the batch.)
+    latent_variations : int
+        Further latent files of each training performance: another pace, transposed by up to
+        `TRANSPOSE` semitones, by the next soundfont.
 
     Returns
     -------
@@ -82,10 +110,17 @@ def prepare(
     jobs: list[Job] = []
     for split in splits:
         if curves:
+            count = variations if split == "train" else 0
             for performance in index(data, split, per_piece=1000):
-                jobs.append(Job(performance, out / "curves" / split, None, soundfont, 1e9, frame_sec))
-        for performance in index(data, split, latents_per_piece, skip):
-            jobs.append(Job(performance, out / "latents" / split, codec, soundfont, seconds, frame_sec))
+                for variation in range(count + 1):
+                    folder = out / "curves" / split
+                    jobs.append(Job(performance, folder, None, soundfonts[0], 1e9, frame_sec, variation))
+        count = latent_variations if split == "train" else 0
+        for variation in range(count + 1):
+            played_by = soundfonts[variation % len(soundfonts)]
+            for performance in index(data, split, latents_per_piece, skip):
+                folder = out / "latents" / split
+                jobs.append(Job(performance, folder, codec, played_by, seconds, frame_sec, variation))
     counts = {"written": 0, "found": 0, "left out": 0}
     for result in tqdm(spread(_run, jobs, workers), total=len(jobs), mininterval=5, desc="prepare"):
         counts[result] += 1
@@ -93,12 +128,14 @@ def prepare(
 
 
 def _run(job: Job) -> str:
-    path = job.out / f"{job.performance.name}.{_digest(job)}.npz"
+    path = job.out / f"{job.name}.{_digest(job)}.npz"
     if path.exists():
         return "found"
-    pair = load_pair(job.performance, job.frame_sec)
+    pair = load_pair(job.performance, job.frame_sec, variation=job.variation)
     arrays = _curve_arrays(pair)
     if job.codec is not None:
+        if job.variation:
+            pair = transposed(pair, _semitones(pair, job.name))
         latents = _latent_arrays(pair, job)
         if latents is None:
             return "left out"
@@ -108,19 +145,43 @@ def _run(job: Job) -> str:
     with temporary.open("wb") as handle:
         np.savez(handle, **arrays)
     os.replace(temporary, path)
-    for outdated in job.out.glob(f"{glob.escape(job.performance.name)}.*.npz"):
+    for outdated in job.out.glob(f"{glob.escape(job.name)}.*.npz"):
         if outdated != path:
             outdated.unlink()
     return "written"
 
 
+def transposed(pair: Pair, semitones: int) -> Pair:
+    """The pair in another key; its curves stay as they are, which latents do not ask for."""
+
+    def moved(notes: np.ndarray) -> np.ndarray:
+        notes = notes.copy()
+        notes["pitch"] = notes["pitch"].astype(np.int64) + semitones
+        return notes
+
+    deadpan = replace(pair.deadpan, notes=moved(pair.deadpan.notes))
+    return replace(pair, deadpan=deadpan, notes=moved(pair.notes))
+
+
+def _semitones(pair: Pair, name: str) -> int:
+    """Transposition by name, as far as the keyboard allows."""
+    pitch = np.concatenate([pair.deadpan.notes["pitch"], pair.notes["pitch"]]).astype(int)
+    drawn = int(random_of(name).choice([-1, 1]) * random_of(name).integers(1, TRANSPOSE + 1))
+    return int(np.clip(drawn, min(LOWEST_KEY - pitch.min(), 0), max(LOWEST_KEY + KEYS - 1 - pitch.max(), 0)))
+
+
 def _curve_arrays(pair: Pair) -> dict[str, np.ndarray]:
     deadpan = pair.deadpan
-    return {"deadpan": deadpan.notes, "metre": deadpan.metre, "curves": pair.curves}
+    return {
+        "deadpan": deadpan.notes,
+        "written": deadpan.written.astype(np.uint8),
+        "metre": deadpan.metre,
+        "curves": pair.curves.astype(np.float16),
+    }
 
 
 def _latent_arrays(pair: Pair, job: Job) -> dict[str, np.ndarray] | None:
-    """Encode both sides, align them by latent DTW, and check the alignment against the notes."""
+    """Encode both sides, align them by DTW, and check the alignment against the notes."""
     assert job.codec is not None
     codec = _load_codec(job.codec)
     frame_sec = job.frame_sec
@@ -131,18 +192,25 @@ def _latent_arrays(pair: Pair, job: Job) -> dict[str, np.ndarray] | None:
     deadpan_frames = int(pair.aligned_deadpan["onset_sec"][inside].max() / frame_sec) + TAIL_FRAMES
     frames = int(pair.aligned_performed["onset_sec"][inside].max() / frame_sec) + TAIL_FRAMES
     deadpan_notes = pair.deadpan.notes[pair.deadpan.notes["onset_sec"] < deadpan_frames * frame_sec]
-    sides = []
+    sides, sounds = [], []
     for notes, pedals, count in (
         (deadpan_notes, None, deadpan_frames),
         (pair.notes, pair.pedals, frames),
     ):
         events = synth.events_from_notes(notes, pedals, spec.sample_rate)
-        audio = synth.render(events, spec, count * codec.entry.hop)
-        sides.append(np.concatenate(list(codec.encode_stream(audio))))
+        audio = np.concatenate(list(synth.render(events, spec, count * codec.entry.hop)))
+        sides.append(np.concatenate(list(codec.encode_stream(iter([audio])))))
+        sounds.append(audio[:, 0])
     deadpan, performed = sides
     mean, transform = whitening(np.concatenate([deadpan, performed]))
-    path, cost = dtw_path(whiten(deadpan, mean, transform), whiten(performed, mean, transform))
-    position = position_from_path(path, frames)
+    white = [whiten(side, mean, transform) for side in sides]
+    path, cost = dtw_path(white[0], white[1])
+    if not alignment_quality(white[0], white[1], path).good:
+        return None
+    fine = FineSpec(codec.entry.sample_rate, codec.entry.hop)
+    coarse = position_from_path(path, frames)
+    refined = refine_position(coarse, (sounds[0], white[0]), (sounds[1], white[1]), fine)
+    position = at_latent_frames(refined, fine)
     place = np.interp(
         pair.aligned_performed["onset_sec"][inside] / frame_sec - 0.5, np.arange(frames), position
     )
@@ -163,7 +231,7 @@ def _latent_arrays(pair: Pair, job: Job) -> dict[str, np.ndarray] | None:
 
 
 def _digest(job: Job) -> str:
-    digest = hashlib.sha256(f"{VERSION} {job.seconds} {job.frame_sec}".encode())
+    digest = hashlib.sha256(f"{VERSION} {job.seconds} {job.frame_sec} {job.variation}".encode())
     files = [job.performance.score, job.performance.midi, job.performance.alignment]
     if job.codec is not None:
         files += [job.codec / "encoder.onnx", job.soundfont]
