@@ -310,6 +310,13 @@ def render(
             dir_okay=False,
         ),
     ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="TAKE.mid", help="Play like this performance of the piece.", dir_okay=False),
+    ] = None,
+    like_amount: Annotated[
+        float, typer.Option(min=0, max=100, help="How far to play like it, in percent.")
+    ] = 100.0,
     midi: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the performance as a MIDI file, too.", dir_okay=False),
@@ -337,7 +344,9 @@ def render(
     bars = tuple(parse_bars(text) for text in reroll or [])
     if midi_form not in MIDI_FORMS:
         raise typer.BadParameter(f"--midi-form is {midi_form}, not {' or '.join(MIDI_FORMS)}")
-    job = _Job(score, output, found, start_sec, end_sec, bars, force, midi, midi_form, draw)
+    job = _Job(
+        score, output, found, start_sec, end_sec, bars, force, midi, midi_form, draw, like, like_amount / 100
+    )
     _render(job, Reporter(as_json, quiet, output == STDOUT))
 
 
@@ -358,6 +367,8 @@ class _Job:
     midi: Path | None
     midi_form: str
     draw: Path | None
+    like: Path | None
+    like_amount: float
 
 
 def _render(job: _Job, reporter: Reporter) -> None:
@@ -403,6 +414,8 @@ def _render(job: _Job, reporter: Reporter) -> None:
         start_sec=job.start_sec,
         end_sec=job.end_sec,
         rerolls=rerolls,
+        like=job.like,
+        like_amount=job.like_amount,
         drawn=() if job.draw is None else read_drawn(job.draw, score),
     )
     with _stop_requests() as stopped:

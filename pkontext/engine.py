@@ -21,6 +21,7 @@ from pkontext.codec import open_codec
 from pkontext.deadpan import LEAD_FRAMES, TAIL_FRAMES, deadpan_from_score
 from pkontext.expressive_midi import TakeNotes
 from pkontext.features import latent_local, roll
+from pkontext.imitate import imitated_curves, read_performance
 from pkontext.perform import CurveSource
 from pkontext.reroll import Base, Played, Rerolls, check_inside
 from pkontext.runtime import Graph
@@ -69,7 +70,10 @@ class Rendering:
         self._playing = notes_in_span(score, settings)
         self._latent_graph = Graph(bundle.graph_path("dit_latents"), threads, provider)
         curve_graph = Graph(bundle.graph_path("dit_curves"), threads, provider)
-        self.curve_source = CurveSource(curve_graph, manifest, self.deadpan, settings)
+        played = None
+        if settings.like is not None:
+            played = imitated_curves(self.deadpan, *read_performance(settings.like))
+        self.curve_source = CurveSource(curve_graph, manifest, self.deadpan, settings, played)
         self._deadpan_stream = self.codec.encode_stream(self._deadpan_audio())
         self._deadpan_latents: list[np.ndarray] = []
         self._deadpan_count = 0

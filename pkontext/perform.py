@@ -23,6 +23,8 @@ _RISE_FRAMES = 16
 _JOIN_FRAMES = 8
 #: With fewer frames to come, a window makes up for all that the take is ahead or behind.
 _NEAR_END_FRAMES = 96
+#: Largest share of its length by which a window may be bent for the average tempo.
+_MOST_BENT = 0.35
 
 
 class CurveSource:
@@ -35,10 +37,18 @@ class CurveSource:
     manifest : Manifest
     deadpan : DeadpanScore
     settings : RenderSettings
+    played : tuple of ndarray, optional
+        Curves of a performance to play like and where they are given, both ``[frames, 12]``. In full they are
+        given to the network, which fits the rest to them; in part they are mixed with its own.
     """
 
     def __init__(
-        self, graph: Graph, manifest: Manifest, deadpan: DeadpanScore, settings: RenderSettings
+        self,
+        graph: Graph,
+        manifest: Manifest,
+        deadpan: DeadpanScore,
+        settings: RenderSettings,
+        played: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
         self.deadpan = deadpan
         self.committed = 0
@@ -52,6 +62,12 @@ class CurveSource:
         self._timing = np.float32(settings.expressiveness * manifest.sampler.tempo_spread)
         self._dynamics = np.float32(settings.expressiveness * manifest.sampler.loudness_spread)
         self._drawn, self._given = drawn_frames(settings.drawn, deadpan, self._mean)
+        self._played, self._mixed = self._drawn, np.zeros(self._given.shape, np.float32)
+        if played is not None:
+            there = played[1] & ~self._given
+            self._played, self._mixed = played[0], there * np.float32(settings.like_amount)
+            if settings.like_amount == 1:
+                self._drawn, self._given = np.where(there, played[0], self._drawn), self._given | there
         self._state = np.zeros((deadpan.frames, len(manifest.curves)), np.float32)
         self._ahead = self._state[:0]  # what the window before expects of the next frames
         self._grid = window_grid(self._sampler.curve_window, self._sampler.curve_overlap, CURVE_LOOKAHEAD)
@@ -93,6 +109,7 @@ class CurveSource:
         curves[:, pc.ARTICULATION] *= np.float32(self._settings.expressiveness)
         level = self._mean[pc.LOUDNESS].mean()
         curves[:, pc.LOUDNESS] = level + self._dynamics * (curves[:, pc.LOUDNESS] - level)
+        curves += self._mixed[:frames] * (self._played[:frames] - curves)
         return np.where(self._given[:frames], self._drawn[:frames], curves)
 
     def time_map(self, frames: int | None = None) -> pc.TimeMap:
@@ -192,9 +209,8 @@ class CurveSource:
 
         From the first to the last onset, where no tempo is drawn, a performance lasts as long as its
         deadpan, but small errors add up. Each window makes up for half of what the take is ahead or
-        behind, by at most 15 % of its own length, and near the end for all of it, by at most 25 %, which
-        is what a ritardando at the end can need. The change begins and ends at nothing, so that no jump
-        is at the join of two windows.
+        behind, and near the end for all of it, by at most `_MOST_BENT` of its own length. The change
+        begins and ends at nothing, so that no jump is at the join of two windows.
         """
         frame_sec, start, stop = self.deadpan.frame_sec, self.committed, self.committed + len(new)
         onset = self.deadpan.notes["onset_sec"] / frame_sec
@@ -211,8 +227,8 @@ class CurveSource:
         )
         length = _seconds(tempo, frame_sec)
         drift = _seconds(before, frame_sec) + length - (len(before) + len(tempo)) * frame_sec
-        share, most = (1.0, 0.25) if free[stop:].sum() < _NEAR_END_FRAMES else (0.5, 0.15)
-        wanted = length - float(np.clip(share * drift, -most * length, most * length))
+        share = 1.0 if free[stop:].sum() < _NEAR_END_FRAMES else 0.5
+        wanted = length - float(np.clip(share * drift, -_MOST_BENT * length, _MOST_BENT * length))
         new[here, pc.TEMPO] += (bend(tempo, wanted, frame_sec) - tempo) / (std * self._timing)
 
 

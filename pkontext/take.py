@@ -64,6 +64,10 @@ class RenderSettings:
         Ranges to perform anew, in any order; outside of them the take is the one without them.
     drawn : tuple of Drawn
         Curves that the take follows where they are drawn, whatever the expressiveness.
+    like : Path or None
+        MIDI file of a performance of the same score to play like, where it covers the score.
+    like_amount : float
+        How far: 0 is the take without it, 1 the performance's own curves.
     """
 
     seed: int = 0
@@ -78,6 +82,8 @@ class RenderSettings:
     end_sec: float | None = None
     rerolls: tuple[Reroll, ...] = ()
     drawn: tuple[Drawn, ...] = ()
+    like: Path | None = None
+    like_amount: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -103,8 +109,9 @@ CancelFn = Callable[[], bool]
 def settings_texts(settings: RenderSettings) -> tuple[str, ...]:
     """The settings as short texts for a file that is made with them, without folders of this computer."""
     shown = {name: value for name, value in asdict(settings).items() if value not in (None, ())}
-    if settings.soundfont is not None:
-        shown["soundfont"] = settings.soundfont.name
+    for name in ("soundfont", "like"):
+        if name in shown:
+            shown[name] = Path(shown[name]).name
     return (f"PianoKontext {__version__}", f"seed={settings.seed}", f"settings={json.dumps(shown)}")
 
 
@@ -115,12 +122,15 @@ def check_settings(settings: RenderSettings) -> None:
         "expressiveness": (0.0, 1.5),
         "guidance": (1.0, 5.0),
         "temperature": (0.0, 1.5),
+        "like_amount": (0.0, 1.0),
     }
     for name, (low, high) in ranges.items():
         value = getattr(settings, name)
         if value is not None and not low <= value <= high:
             raise InputError(
-                f"settings.{name}", f"The {name} is {value:g}.", f"Choose a value from {low:g} to {high:g}."
+                f"settings.{name}",
+                f"The {name.replace('_', ' ')} is {value:g}.",
+                f"Choose a value from {low:g} to {high:g}.",
             )
     if settings.steps is not None and not 1 <= settings.steps <= 128:
         raise InputError(

@@ -15,8 +15,9 @@ from pkontext.deadpan import deadpan_from_score
 from pkontext.drawn import Drawn, drawn_frames, read_drawn
 from pkontext.engine import Rendering, RenderSettings, open_rendering
 from pkontext.errors import InputError
+from pkontext.expressive_midi import TakeNotes, expressive_midi, write_midi
 from pkontext.score import score_from_notes
-from pkontext.types import NOTE, Score
+from pkontext.types import NOTE, PEDAL, Score
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +173,49 @@ def test_nothing_drawn_changes_nothing(score: Score, bundle: Bundle) -> None:
     plain = rendering(score, bundle)
     other = replace(plain.settings, drawn=())
     assert np.array_equal(plain.notes()[0], open_rendering(score, bundle, other, threads=1).notes()[0])
+
+
+def human_take(score: Score, path: Path) -> np.ndarray:
+    """A performance of the score with a slow swing in tempo and loudness, as a MIDI file."""
+    at = score.notes["onset_sec"]
+    notes = np.zeros(len(at), NOTE)
+    beat = np.cumsum(np.r_[0.5, np.diff(np.unique(at)) * 2 ** (0.4 * np.sin(np.arange(79) / 8))])
+    notes["onset_sec"] = beat[np.searchsorted(np.unique(at), at)]
+    notes["duration_sec"], notes["pitch"] = 0.2, score.notes["pitch"]
+    notes["velocity"] = np.rint(70 + 30 * np.sin(at / 2)).astype(int)
+    take = TakeNotes(score, np.arange(len(notes)), notes, np.zeros(0, PEDAL))
+    write_midi(expressive_midi(take), path)
+    return notes
+
+
+def test_play_it_like_my_take(score: Score, bundle: Bundle, tmp_path: Path) -> None:
+    mine = human_take(score, tmp_path / "mine.mid")
+
+    def against(amount: float) -> tuple[float, float, float]:
+        notes, _ = rendering(score, bundle, like=tmp_path / "mine.mid", like_amount=amount).notes()
+        gaps = [np.diff(x["onset_sec"][::2]) for x in (notes, mine)]
+        off = np.abs(notes["velocity"].astype(float) - mine["velocity"]).mean()
+        return float(np.corrcoef(*gaps)[0, 1]), float(off), float(gaps[0].std())
+
+    full, half, none = against(1.0), against(0.5), against(0.0)
+    assert full[0] > 0.95 and full[1] < 3
+    assert none[1] > half[1] > full[1] and none[2] < half[2] < full[2]
+    plain = rendering(score, bundle).notes()[0]
+    without = rendering(score, bundle, like=tmp_path / "mine.mid", like_amount=0.0).notes()[0]
+    assert np.array_equal(plain, without)
+
+
+def test_what_is_drawn_wins_over_what_is_imitated(score: Score, bundle: Bundle, tmp_path: Path) -> None:
+    human_take(score, tmp_path / "mine.mid")
+    drawn = Drawn("loudness", ((0.0, 40.0), (20.0, 40.0)))
+    notes, _ = rendering(score, bundle, drawn, like=tmp_path / "mine.mid").notes()
+    assert notes["velocity"].std() < 8 and abs(notes["velocity"].mean() - 40) < 6
+
+
+def test_another_piece_is_no_take_of_this_one(score: Score, bundle: Bundle, tmp_path: Path) -> None:
+    other = score.notes.copy()
+    other["pitch"] = np.random.default_rng(0).integers(30, 90, len(other))
+    human_take(replace(score, notes=np.unique(other)), tmp_path / "other.mid")
+    with pytest.raises(InputError) as caught:
+        rendering(score, bundle, like=tmp_path / "other.mid")
+    assert caught.value.code == "match.other_piece" and caught.value.hint
