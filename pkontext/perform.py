@@ -23,6 +23,8 @@ _RISE_FRAMES = 16
 _JOIN_FRAMES = 8
 #: With fewer frames to come, a window makes up for all that the take is ahead or behind.
 _NEAR_END_FRAMES = 96
+#: How far beyond an octave a generated tempo can go, log2; one human frame in two hundred is below -1.55.
+_PRESSED = 0.8
 #: Largest share of its length by which a window may be bent for the average tempo.
 _MOST_BENT = 0.35
 
@@ -171,7 +173,11 @@ class CurveSource:
         noise = window_noise(seed, CURVE_STAGE, number, given.shape)
         noise *= np.float32(self._sampler.temperature)
         steps, solver = self._sampler.curve_steps, self._sampler.solver
-        return sample(predict, noise, given, known, steps, solver)[0]
+        state = sample(predict, noise, given, known, steps, solver)[0]
+        made = known[0, :, pc.TEMPO] == 0
+        mean, std = self._mean[pc.TEMPO], self._std[pc.TEMPO]
+        state[made, pc.TEMPO] = (_within_reach(state[made, pc.TEMPO] * std + mean) - mean) / std
+        return state
 
     def _with_drawn(self, start: int, given: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What a window is given, and what is drawn over it."""
@@ -230,6 +236,12 @@ class CurveSource:
         share = 1.0 if free[stop:].sum() < _NEAR_END_FRAMES else 0.5
         wanted = length - float(np.clip(share * drift, -_MOST_BENT * length, _MOST_BENT * length))
         new[here, pc.TEMPO] += (bend(tempo, wanted, frame_sec) - tempo) / (std * self._timing)
+
+
+def _within_reach(tempo: np.ndarray) -> np.ndarray:
+    """Tempo, log2, with what is beyond an octave pressed together: guidance exaggerates a last ritardando."""
+    beyond = np.maximum(np.abs(tempo) - 1.0, 0.0)
+    return np.clip(tempo, -1.0, 1.0) + np.sign(tempo) * _PRESSED * np.tanh(beyond / _PRESSED)
 
 
 def _seconds(tempo: np.ndarray, frame_sec: float) -> float:

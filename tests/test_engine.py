@@ -16,6 +16,7 @@ from pkontext.bundle import Bundle, open_bundle
 from pkontext.deadpan import LEAD_FRAMES, TAIL_FRAMES
 from pkontext.engine import Progress, Rendering, RenderSettings, open_rendering
 from pkontext.errors import Cancelled, InputError
+from pkontext.perform import _within_reach
 from pkontext.runtime import Graph
 from pkontext.score import score_from_notes
 from pkontext.types import NOTE, Score
@@ -185,6 +186,15 @@ def test_making_up_for_drift_begins_and_ends_at_nothing(score: Score, bundle: Bu
     assert moved.max() > 0.05 and (change >= 0).all() and not change[:LEAD_FRAMES].any()
     assert max(moved[0], moved[-1]) < 0.02 * moved.max()
     assert np.abs(np.diff(change)).max() < 0.15 * moved.max()
+
+
+def test_extreme_tempi_are_pressed_together_in_order() -> None:
+    tempo = np.linspace(-4, 4, 801)
+    pressed = _within_reach(tempo)
+    inner = np.abs(tempo) <= 1
+    assert np.array_equal(pressed[inner], tempo[inner])
+    assert (np.diff(pressed) > 0).all() and np.abs(pressed).max() < 1.81
+    np.testing.assert_allclose(pressed, -pressed[::-1], atol=1e-12)
 
 
 def test_any_tempo_and_expressiveness_last_as_long_as_asked(bundle: Bundle) -> None:
