@@ -32,8 +32,8 @@ def bundle(
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1",
     curve_steps: Annotated[int, typer.Option(help="Default network calls for a window of curves.")] = 8,
     latent_steps: Annotated[int, typer.Option(help="Default network calls for a window of latents.")] = 8,
-    guidance: Annotated[float, typer.Option(help="Strength of guidance of the curves; 1 is none.")] = 2.0,
-    temperature: Annotated[float, typer.Option(help="Scale of the noise of the curves.")] = 0.7,
+    guidance: Annotated[float, typer.Option(help="Strength of guidance of the curves; 1 is none.")] = 2.5,
+    temperature: Annotated[float, typer.Option(help="Scale of the noise of the curves.")] = 0.9,
     tempo_spread: Annotated[float, typer.Option(help="Factor on deviations of tempo.")] = 1.0,
     loudness_spread: Annotated[float, typer.Option(help="Factor on deviations of loudness.")] = 1.0,
     seconds: Annotated[

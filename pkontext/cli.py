@@ -421,7 +421,9 @@ def _render(job: _Job, reporter: Reporter) -> None:
     with _stop_requests() as stopped:
         rendering = open_rendering(score, bundle, render_settings, found.threads, found.provider)
         if notes_alone:
-            _write_notes(rendering, Path(job.output), job, reporter)
+            for event, path in (("midi", job.midi), ("done", Path(job.output))):
+                if path is not None:
+                    _write_notes(rendering, path, job, reporter, event, stopped)
             return
         spec = sinks.SinkSpec(rendering.sample_rate, rendering.channels, audio_format, found.bits, found.seed)
         with sinks.open_sink(job.output, spec, job.force) as sink:
@@ -432,18 +434,20 @@ def _render(job: _Job, reporter: Reporter) -> None:
                         raise Cancelled
             report = sink.close()
         if job.midi is not None:
-            _write_notes(rendering, job.midi, job, reporter)
+            _write_notes(rendering, job.midi, job, reporter, "midi", stopped)
     _say_done(report, spec, time.perf_counter() - began, reporter, bundle)
 
 
-def _write_notes(rendering: Rendering, path: Path, job: _Job, reporter: Reporter) -> None:
-    """Write the take's notes as a MIDI file and say so."""
+def _write_notes(
+    rendering: Rendering, path: Path, job: _Job, reporter: Reporter, event: str, stopped: Callable[[], bool]
+) -> None:
+    """Write the take's notes as a MIDI file and say so, with a JSON line of this name."""
     from pkontext import sinks
     from pkontext.expressive_midi import expressive_midi, write_midi
 
-    take = rendering.take_notes()
+    take = rendering.take_notes(stopped)
     write_midi(expressive_midi(take, job.midi_form), sinks.check_output(path, job.force))
-    reporter.event("midi", output=str(path), form=job.midi_form, notes=len(take.notes))
+    reporter.event(event, output=str(path), form=job.midi_form, notes=len(take.notes))
     reporter.line(f"{path}: {len(take.notes)} notes, {job.midi_form} form", "green")
 
 

@@ -124,8 +124,9 @@ class Rendering:
         """
         return self._audible(*self._rerolls.apply(*self._base_notes()))
 
-    def take_notes(self) -> TakeNotes:
+    def take_notes(self, cancelled: CancelFn | None = None) -> TakeNotes:
         """Notes and pedal with their places in the score, as `pkontext.expressive_midi` writes them."""
+        self._cancelled = cancelled
         notes, pedals = self.notes()
         manifest = self.bundle.manifest
         origin = f"bundle={manifest.id} {manifest.version} {self.bundle.sha256}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -160,6 +161,9 @@ def test_the_command_line_writes_notes_beside_audio_or_alone(run_cli: Run, tmp_p
     np.testing.assert_allclose(np.diff(first["onset_sec"]), np.diff(second["onset_sec"]), atol=0.0012)
     texts = [m.text for m in mido.MidiFile(tmp_path / "alone.mid").tracks[0] if m.type == "text"]
     assert "seed=3" in texts and any(text.startswith("bundle=") for text in texts)
+    json_lines = run_cli("render", "in.mid", "-o", "x.mid", "--midi", "y.mid", "--json").stdout.splitlines()
+    assert [json.loads(line)["event"] for line in json_lines][-2:] == ["midi", "done"]
+    assert (tmp_path / "x.mid").read_bytes() == (tmp_path / "y.mid").read_bytes()
     again = run_cli("render", "in.mid", "-o", "alone.mid")
     assert again.returncode == 3 and b"--force" in again.stderr
     assert run_cli("render", "in.mid", "-o", "x.mid", "--midi-form", "bars").returncode == 2

@@ -170,7 +170,7 @@ def everything(
     ] = None,
     codec_minutes: Minutes = 55,
     refine_minutes: Minutes = 30,
-    curve_minutes: Minutes = 72,
+    curve_minutes: Minutes = 75,
     latent_minutes: Minutes = 72,
     max_steps: Steps = 100_000,
     seed: Seed = 0,

@@ -166,7 +166,8 @@ def transposed(pair: Pair, semitones: int) -> Pair:
 def _semitones(pair: Pair, name: str) -> int:
     """Transposition by name, as far as the keyboard allows."""
     pitch = np.concatenate([pair.deadpan.notes["pitch"], pair.notes["pitch"]]).astype(int)
-    drawn = int(random_of(name).choice([-1, 1]) * random_of(name).integers(1, TRANSPOSE + 1))
+    rng = random_of(name)
+    drawn = int(rng.choice([-1, 1]) * rng.integers(1, TRANSPOSE + 1))
     return int(np.clip(drawn, min(LOWEST_KEY - pitch.min(), 0), max(LOWEST_KEY + KEYS - 1 - pitch.max(), 0)))
 
 
