@@ -33,8 +33,9 @@ lint: setup-dev ## style and types
 test: lint ## lint, then the tests
 	@$(BIN)/python -m pytest
 
-bench: setup-dev ## real-time factor, time to first audio and memory, stage by stage
+bench: setup-dev ## real-time factor, time to first audio and memory, stage by stage, and of the player
 	@$(BIN)/python scripts/bench.py
+	@$(BIN)/python scripts/bench_player.py
 
 clean: ## remove caches and build output, keep .venv and what you rendered
 	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

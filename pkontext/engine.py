@@ -17,15 +17,16 @@ import numpy as np
 from pkontext import curves as pc
 from pkontext import synth
 from pkontext.bundle import Bundle
-from pkontext.codec import open_codec
 from pkontext.deadpan import LEAD_FRAMES, TAIL_FRAMES, deadpan_from_score
 from pkontext.expressive_midi import TakeNotes
 from pkontext.features import latent_local, roll
 from pkontext.imitate import imitated_curves, read_performance
+from pkontext.networks import Networks, open_networks
 from pkontext.perform import CurveSource
+from pkontext.places import Places, performed_points
 from pkontext.reroll import Base, Played, Rerolls, check_inside
-from pkontext.runtime import Graph
 from pkontext.sampler import LATENT_STAGE, sample, window_noise
+from pkontext.sketch import Sketch, make_sketch
 from pkontext.splice import fade_end, neural_take, sampler_take
 from pkontext.take import (
     CancelFn,
@@ -38,12 +39,23 @@ from pkontext.take import (
     notes_in_span,
     settings_texts,
 )
-from pkontext.types import Score
+from pkontext.types import PEDAL, Score
+from pkontext.voices import Ready, play_notes
 from pkontext.windows import LATENT_LOOKAHEAD, Window, context_reach, context_window, window_grid
 
-__all__ = ["Progress", "RenderSettings", "Rendering", "Reroll", "open_rendering"]
+__all__ = [
+    "Networks",
+    "Progress",
+    "RenderSettings",
+    "Rendering",
+    "Reroll",
+    "open_networks",
+    "open_rendering",
+]
 
 _FADE_SEC = 0.4
+#: How far a note may be before its place in the time map, and some more.
+_MOST_ASYNCHRONY_SEC = 0.15
 
 
 class Rendering:
@@ -53,27 +65,22 @@ class Rendering:
     ------
     InputError
         For settings out of range or a span without notes.
-    BundleError, ProviderError
-        When the graphs cannot be opened.
     """
 
-    def __init__(
-        self, score: Score, bundle: Bundle, settings: RenderSettings, threads: int = 0, provider: str = "auto"
-    ) -> None:
+    def __init__(self, score: Score, bundle: Bundle, settings: RenderSettings, networks: Networks) -> None:
         check_settings(settings)
         check_inside(score, settings.rerolls)
         self.score, self.bundle, self.settings = score, bundle, settings
         manifest = bundle.manifest
-        self.codec = open_codec(bundle, threads, provider)
+        self.codec = networks.codec
         self.frame_sec = self.codec.frame_sec
         self.deadpan = deadpan_from_score(score, settings.tempo, self.frame_sec)
         self._playing = notes_in_span(score, settings)
-        self._latent_graph = Graph(bundle.graph_path("dit_latents"), threads, provider)
-        curve_graph = Graph(bundle.graph_path("dit_curves"), threads, provider)
+        self._latent_graph = networks.latents
         played = None
         if settings.like is not None:
             played = imitated_curves(self.deadpan, *read_performance(settings.like))
-        self.curve_source = CurveSource(curve_graph, manifest, self.deadpan, settings, played)
+        self.curve_source = CurveSource(networks.curves, manifest, self.deadpan, settings, played)
         self._deadpan_stream = self.codec.encode_stream(self._deadpan_audio())
         self._deadpan_latents: list[np.ndarray] = []
         self._deadpan_count = 0
@@ -92,9 +99,14 @@ class Rendering:
         return 1
 
     def chunks(
-        self, progress: ProgressFn | None = None, cancelled: CancelFn | None = None
+        self,
+        progress: ProgressFn | None = None,
+        cancelled: CancelFn | None = None,
+        voice: str | None = None,
     ) -> Iterator[np.ndarray]:
-        """Render the take, in order, once.
+        """Render the take in one voice, in order, once.
+
+        Several voices of one rendering may be rendered by turns; they share the curves.
 
         Parameters
         ----------
@@ -102,6 +114,8 @@ class Rendering:
             Called after each window, on the calling thread.
         cancelled : callable, optional
             Asked between network calls; when it returns True, `Cancelled` is raised.
+        voice : str, optional
+            One of `pkontext.take.VOICES`; by default the settings'.
 
         Yields
         ------
@@ -109,8 +123,9 @@ class Rendering:
             float32 ``[n, 1]``.
         """
         self._cancelled = cancelled
-        voice = self._neural if self.settings.voice == "neural" else self._sampler_voice
-        for chunk in fade_end(voice(progress), round(_FADE_SEC * self.sample_rate)):
+        voices = {"neural": self._neural, "sampler": self._sampler_voice, "deadpan": self._deadpan_voice}
+        audio = voices[voice or self.settings.voice](progress)
+        for chunk in fade_end(audio, round(_FADE_SEC * self.sample_rate)):
             check_cancelled(cancelled)
             yield chunk
 
@@ -122,6 +137,8 @@ class Rendering:
         notes : ndarray of NOTE
         pedals : ndarray of PEDAL
         """
+        if self.settings.voice == "deadpan":
+            return self._deadpan_notes(), np.zeros(0, PEDAL)
         return self._audible(*self._rerolls.apply(*self._base_notes()))
 
     def take_notes(self, cancelled: CancelFn | None = None) -> TakeNotes:
@@ -131,6 +148,36 @@ class Rendering:
         manifest = self.bundle.manifest
         origin = f"bundle={manifest.id} {manifest.version} {self.bundle.sha256}"
         return TakeNotes(self.score, self._playing, notes, pedals, (*settings_texts(self.settings), origin))
+
+    def places(self, voice: str | None = None) -> Places:
+        """Where places of the score are in the audio of a voice, as far as it is decided."""
+        deadpan = self.deadpan
+        if (voice or self.settings.voice) == "deadpan":
+            place = np.array([0.0, deadpan.frames * self.frame_sec])
+            times, shift = place, self._deadpan_shift()
+        else:
+            shift, base = self._first_performed_frame(), self.curve_source.time_map()
+            place, times = performed_points(base.deadpan, base.performed, self._rerolls.made())
+        first = float(deadpan.notes["onset_sec"][0])
+        score = deadpan.score_sec + (place - first) * deadpan.tempo
+        return Places(score, times - shift * self.frame_sec, deadpan.tempo)
+
+    @property
+    def playing(self) -> np.ndarray:
+        """Rows of the score's notes that are played."""
+        return self._playing
+
+    @property
+    def rerolls_made(self) -> int:
+        """How many re-rolled ranges are decided."""
+        return len(self._rerolls.made())
+
+    def sketch(self) -> Sketch:
+        """The take so far, for drawing; renders nothing further."""
+        committed, plans = self.curve_source.committed, self._rerolls.made()
+        shift = self._first_performed_frame() * self.frame_sec if committed else 0.0
+        notes, pedals, _ = self._performed(committed)
+        return make_sketch(self.curve_source, self._playing, (notes, pedals), plans, shift)
 
     # -- stages ---------------------------------------------------------------------------------
 
@@ -288,41 +335,59 @@ class Rendering:
         return self.codec.decode_stream(self._latent_windows(progress))
 
     def _sampler_voice(self, progress: ProgressFn | None) -> Iterator[np.ndarray]:
-        manifest = self.bundle.manifest
-        soundfont = self.settings.soundfont or self.bundle.soundfont
-        spec = synth.SynthSpec(soundfont, manifest.synth.gain, self.sample_rate)
-        audio = self._play(spec, progress)
+        spec = self._spec()
+        audio = self._play(spec, self._ready_notes, progress)
         return sampler_take(self._rerolls, spec, audio) if self.settings.rerolls else audio
 
-    def _play(self, spec: synth.SynthSpec, progress: ProgressFn | None) -> Iterator[np.ndarray]:
-        """The take without re-rolls through a soundfont."""
-        begun, codec = time.monotonic(), self.bundle.manifest.codec
-        notes, pedals = self._audible(*self._base_notes())
-        total = self._last_performed_frame(notes) * codec.hop
-        step = self.bundle.manifest.sampler.latent_window * codec.hop
-        events = synth.events_from_notes(notes, pedals, self.sample_rate)
-        for number, chunk in enumerate(synth.render(events, spec, total, step), 1):
-            if progress is not None:
-                done = min(number * step, total) / self.sample_rate
-                elapsed = time.monotonic() - begun
-                progress(Progress("play", number, -(-total // step), done, total / self.sample_rate, elapsed))
-            yield chunk
+    def _deadpan_voice(self, progress: ProgressFn | None) -> Iterator[np.ndarray]:
+        notes = self._deadpan_notes()
+        last = self._last_performed_frame(notes)
+        return self._play(self._spec(), lambda _: (notes, np.zeros(0, PEDAL), last), progress)
+
+    def _play(self, spec: synth.SynthSpec, ready: Ready, progress: ProgressFn | None) -> Iterator[np.ndarray]:
+        manifest = self.bundle.manifest
+        return play_notes(spec, ready, manifest.codec.hop, manifest.sampler.latent_window, progress)
+
+    def _spec(self) -> synth.SynthSpec:
+        soundfont = self.settings.soundfont or self.bundle.soundfont
+        return synth.SynthSpec(
+            soundfont, self.bundle.manifest.synth.gain, self.sample_rate, self.settings.reverb
+        )
+
+    def _deadpan_notes(self) -> np.ndarray:
+        """Notes of the span without a performance, in seconds of the deadpan voice's audio."""
+        notes = self.deadpan.notes[self._playing]
+        notes["onset_sec"] -= self._deadpan_shift() * self.frame_sec
+        return notes
+
+    def _deadpan_shift(self) -> int:
+        """Deadpan frame at which the audio of the deadpan voice starts."""
+        onset = float(self.deadpan.notes["onset_sec"][self._playing].min())
+        return int(onset / self.frame_sec) - LEAD_FRAMES
+
+    def _ready_notes(self, stop: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Notes, pedal and last frame of the base's audio, final up to frame ``stop`` of it.
+
+        A note is final when curves are committed to its end.
+        """
+        first = self._first_performed_frame()
+        until = (first + stop) * self.frame_sec + _MOST_ASYNCHRONY_SEC
+        frames = self.curve_source.frames_until(until, 0, self._cancelled)
+        playing = self.deadpan.notes[self._playing]
+        onset, end = playing["onset_sec"], playing["onset_sec"] + playing["duration_sec"]
+        struck = onset < self.curve_source.time_map(frames).to_deadpan(np.array([until]))[0]
+        if struck.any():
+            reach = end.max() if struck.all() else end[struck].max()
+            frames = self.curve_source.frames_until(until, int(reach / self.frame_sec) + 2, self._cancelled)
+        notes, pedals = self._audible(*self._performed(frames)[:2])
+        return notes, pedals, self._last_performed_frame(notes)
 
 
 def open_rendering(
     score: Score, bundle: Bundle, settings: RenderSettings, threads: int = 0, provider: str = "auto"
 ) -> Rendering:
-    """Prepare a take of a score; nothing is rendered until its chunks are asked for.
+    """Prepare one take of a score, with networks of its own; nothing is rendered until it is asked for.
 
-    Parameters
-    ----------
-    score : Score
-    bundle : Bundle
-        Verified, see `pkontext.bundle.open_bundle`.
-    settings : RenderSettings
-    threads : int
-        Threads of the networks, 0 for all cores.
-    provider : str
-        ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    Errors as of `Rendering` and `open_networks`, which explains the parameters.
     """
-    return Rendering(score, bundle, settings, threads, provider)
+    return Rendering(score, bundle, settings, open_networks(bundle, threads, provider))

@@ -23,7 +23,7 @@ APP = "pkontext"
 FILE_NAME = "settings.toml"
 PREFIX = "PKONTEXT_"
 
-Kind = Literal["int", "float", "choice", "path"]
+Kind = Literal["int", "float", "choice", "path", "text"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Option:
     ----------
     name : str
         As in ``--name``, ``PKONTEXT_NAME`` and ``settings.toml``.
-    kind : {"int", "float", "choice", "path"}
+    kind : {"int", "float", "choice", "path", "text"}
         Type of the value.
     default : object
         Value when nobody gives one; None lets the program choose.
@@ -59,8 +59,8 @@ class Option:
         """The allowed values in words."""
         if self.kind == "choice":
             return ", ".join(self.choices[:-1]) + f" or {self.choices[-1]}"
-        if self.kind == "path":
-            return "a path"
+        if self.kind in ("path", "text"):
+            return "a path" if self.kind == "path" else "a name"
         number = "a whole number" if self.kind == "int" else "a number"
         return f"{number} from {self.minimum:g} to {self.maximum:g}"
 
@@ -78,8 +78,8 @@ _TABLE = (
         "voice",
         "choice",
         "neural",
-        "neural (the network's sound) or sampler (notes through a soundfont).",
-        choices=("neural", "sampler"),
+        "neural (the network's sound), sampler (through a soundfont) or deadpan (the plain score).",
+        choices=("neural", "sampler", "deadpan"),
     ),
     Option(
         "format",
@@ -105,6 +105,8 @@ _TABLE = (
     ),
     Option("bundle", "path", None, "Folder of the model bundle, instead of the built-in one."),
     Option("soundfont", "path", None, "Soundfont of the sampler voice, instead of the built-in piano."),
+    Option("reverb", "float", 0.0, "Room around the sampler voice: 0 is dry.", 0.0, 1.0),
+    Option("device", "text", None, "Audio output to play on; `pkontext devices` lists them."),
 )
 OPTIONS: dict[str, Option] = {option.name: option for option in _TABLE}
 
@@ -129,6 +131,8 @@ class Settings:
     provider: str
     bundle: Path | None
     soundfont: Path | None
+    reverb: float
+    device: str | None
     sources: Mapping[str, str]
 
 
@@ -256,6 +260,10 @@ def _convert(option: Option, value: Any) -> Any:
         if not isinstance(value, str | Path) or not str(value):
             raise TypeError(value)
         return Path(value).expanduser()
+    if option.kind == "text":
+        if not isinstance(value, str) or not value:
+            raise TypeError(value)
+        return value
     return _number(option, value)
 
 

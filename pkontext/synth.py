@@ -27,7 +27,7 @@ from pkontext.types import NOTE, PEDAL
 #: Samples in FluidSynth's internal block (``FLUID_BUFSIZE``).
 BLOCK = 64
 NOTE_OFF, NOTE_ON, CONTROL = 0, 1, 2
-SUSTAIN, SOFT = 64, 67
+SUSTAIN, SOSTENUTO, SOFT = 64, 66, 67
 DEADPAN_VELOCITY = 64
 
 #: One synth event; ``frame`` is a multiple of `BLOCK`.
@@ -154,32 +154,85 @@ def render(
     InputError
         ``synth.soundfont`` when the soundfont cannot be loaded.
     """
-    synth = _open(spec)
-    try:
-        write = _write_float()
-        stereo = np.zeros((2, chunk_frames), np.float32)
-        left, right = (stereo[c].ctypes.data_as(ctypes.c_void_p) for c in (0, 1))
-        frames, kinds = events["frame"].tolist(), events["kind"].tolist()
-        keys, values = events["key"].tolist(), events["value"].tolist()
-        position, next_event = 0, 0
-        while position < total_frames:
-            n = min(chunk_frames, total_frames - position)
-            done = 0
-            while done < n:
-                while next_event < len(frames) and frames[next_event] <= position + done:
-                    _send(synth, kinds[next_event], keys[next_event], values[next_event])
-                    next_event += 1
-                until = frames[next_event] - position if next_event < len(frames) else n
-                step = min(until, n) - done
-                write(synth.synth, step, left, done, 1, right, done, 1)
+    with contextlib.closing(Voice(spec, channels)) as voice:
+        while voice.position < total_frames:
+            yield voice.play(events, min(chunk_frames, total_frames - voice.position))
+
+
+class Voice:
+    """A synth that plays on and on, for events that become known bit by bit.
+
+    One thread owns it; `close` frees it. Errors as in `render`.
+
+    Parameters
+    ----------
+    spec : SynthSpec
+    channels : int
+        1 (mean of left and right) or 2.
+    """
+
+    def __init__(self, spec: SynthSpec, channels: int = 1) -> None:
+        self.position = 0
+        self._channels = channels
+        self._synth: Any = _open(spec)
+        self._write = _write_float()
+        self._stereo = np.zeros((2, 0), np.float32)
+
+    def play(self, events: np.ndarray, count: int) -> np.ndarray:
+        """The next audio.
+
+        Parameters
+        ----------
+        events : ndarray of EVENT
+            Sorted; those of the next ``count`` frames are played, all others are left alone. Frames count
+            from the first one of this voice.
+        count : int
+
+        Returns
+        -------
+        ndarray
+            float32 ``[count, channels]``.
+        """
+        if self._stereo.shape[1] < count:
+            self._stereo = np.zeros((2, count), np.float32)
+        left, right = (self._stereo[c].ctypes.data_as(ctypes.c_void_p) for c in (0, 1))
+        low, high = np.searchsorted(events["frame"], [self.position, self.position + count])
+        coming = events[low:high]
+        done = 0
+        for frame, kind, key, value in coming.tolist():
+            if frame > self.position + done:
+                step = frame - self.position - done
+                self._write(self._synth.synth, step, left, done, 1, right, done, 1)
                 done += step
-            if channels == 1:
-                yield ((stereo[0, :n] + stereo[1, :n]) * np.float32(0.5))[:, None]
-            else:
-                yield stereo[:, :n].T.copy()
-            position += n
-    finally:
-        synth.delete()
+            self.send(kind, key, value)
+        if done < count:
+            self._write(self._synth.synth, count - done, left, done, 1, right, done, 1)
+        self.position += count
+        if self._channels == 1:
+            return ((self._stereo[0, :count] + self._stereo[1, :count]) * np.float32(0.5))[:, None]
+        return self._stereo[:, :count].T.copy()
+
+    def send(self, kind: int, key: int, value: int) -> None:
+        """Play one event at once, at the next block of FluidSynth."""
+        if kind == NOTE_ON:
+            self._synth.noteon(0, key, value)
+        elif kind == NOTE_OFF:
+            self._synth.noteoff(0, key)
+        else:
+            self._synth.cc(0, key, value)
+
+    def quiet(self) -> None:
+        """Release every key and the pedals."""
+        for control in (SUSTAIN, SOSTENUTO, SOFT):
+            self._synth.cc(0, control, 0)
+        for key in range(128):
+            self._synth.noteoff(0, key)
+
+    def close(self) -> None:
+        """Free the synth; harmless when repeated."""
+        if self._synth is not None:
+            self._synth.delete()
+            self._synth = None
 
 
 def _to_block(seconds: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -192,15 +245,6 @@ def _write_float() -> Any:
     pointer, integer = ctypes.c_void_p, ctypes.c_int
     function.argtypes = [pointer, integer, pointer, integer, integer, pointer, integer, integer]
     return function
-
-
-def _send(synth: Any, kind: int, key: int, value: int) -> None:
-    if kind == NOTE_ON:
-        synth.noteon(0, key, value)
-    elif kind == NOTE_OFF:
-        synth.noteoff(0, key)
-    else:
-        synth.cc(0, key, value)
 
 
 def _open(spec: SynthSpec) -> Any:

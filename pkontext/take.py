@@ -14,7 +14,7 @@ from pkontext.drawn import Drawn, check_drawn
 from pkontext.errors import Cancelled, InputError
 from pkontext.types import Score
 
-VOICES = ("neural", "sampler")
+VOICES = ("neural", "sampler", "deadpan")
 #: Least length of a re-rolled range, and of what stays between two, in seconds at the take's tempo.
 LEAST_REROLL_SEC = LEAST_GAP_SEC = 1.0
 
@@ -55,9 +55,12 @@ class RenderSettings:
     temperature : float or None
         Scale of the noise that the curves start from, 0 to 1.5; None takes the bundle's.
     voice : str
-        ``"neural"`` (codec decoder) or ``"sampler"`` (notes through a soundfont).
+        ``"neural"`` (codec decoder), ``"sampler"`` (notes through a soundfont) or ``"deadpan"`` (the score
+        without a performance through a soundfont, for comparison).
     soundfont : Path or None
-        Of the sampler voice; None takes the bundle's.
+        Of the sampler and deadpan voices; None takes the bundle's.
+    reverb : float
+        Level of the room of the sampler and deadpan voices, 0 (dry) to 1.
     start_sec, end_sec : float, float or None
         Which notes to play, in score seconds; the performance is that of the whole piece.
     rerolls : tuple of Reroll
@@ -78,6 +81,7 @@ class RenderSettings:
     temperature: float | None = None
     voice: str = "neural"
     soundfont: Path | None = None
+    reverb: float = 0.0
     start_sec: float = 0.0
     end_sec: float | None = None
     rerolls: tuple[Reroll, ...] = ()
@@ -123,6 +127,7 @@ def check_settings(settings: RenderSettings) -> None:
         "guidance": (1.0, 5.0),
         "temperature": (0.0, 1.5),
         "like_amount": (0.0, 1.0),
+        "reverb": (0.0, 1.0),
     }
     for name, (low, high) in ranges.items():
         value = getattr(settings, name)
@@ -138,7 +143,9 @@ def check_settings(settings: RenderSettings) -> None:
         )
     if settings.voice not in VOICES:
         raise InputError(
-            "settings.voice", f"There is no voice '{settings.voice}'.", f"Choose {' or '.join(VOICES)}."
+            "settings.voice",
+            f"There is no voice '{settings.voice}'.",
+            f"Choose {', '.join(VOICES[:-1])} or {VOICES[-1]}.",
         )
     _check_rerolls(settings)
     check_drawn(settings.drawn)

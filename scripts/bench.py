@@ -176,7 +176,7 @@ class Stages:
 
 def instrument(stages: Stages) -> dict[str, Any]:
     """Put clocks into the stages of this process; returns what the latent network did."""
-    from pkontext import codec, engine, perform, runtime, synth
+    from pkontext import codec, engine, networks, perform, runtime, synth
 
     roles = {"encoder": ENCODE, "decoder": DECODE}
     last: dict[str, Any] = {"seconds": 0.0}
@@ -197,7 +197,7 @@ def instrument(stages: Stages) -> dict[str, Any]:
                 last["seconds"] += time.perf_counter() - begun
             return result
 
-    for module in (codec, engine):
+    for module in (codec, networks):
         module.Graph = TimedGraph  # type: ignore[attr-defined]
     codec.log_magnitude = stages.function(codec.log_magnitude, ENCODE)
     for name in ("push", "flush"):

@@ -13,7 +13,7 @@ profile="${1:-run}"
 venv="${VENV:-.venv}"
 case "$profile" in
 run) extras="cpu" ;;
-dev) extras="cpu,train,music2latent,dev" ;;
+dev) extras="cpu,train,check,music2latent,dev" ;;
 *)
     echo "setup: unknown profile '$profile'. Use run or dev." >&2
     exit 2
@@ -37,19 +37,31 @@ find_python() {
     done
 }
 
-has_fluidsynth() {
-    "$1" - >/dev/null 2>&1 <<'PY'
+# Whether a Python can load one of some libraries: fluidsynth to render, portaudio to play.
+has_library() {
+    "$1" - "${@:2}" >/dev/null 2>&1 <<'PY'
 import ctypes, ctypes.util, sys
-for name in ("libfluidsynth.so.3", "libfluidsynth.so.2", "libfluidsynth.3.dylib", ctypes.util.find_library("fluidsynth")):
+for name in sys.argv[1:]:
     try:
-        if name:
-            ctypes.CDLL(name)
+        found = name if "." in name else ctypes.util.find_library(name)
+        if found:
+            ctypes.CDLL(found)
             sys.exit(0)
     except OSError:
         pass
 sys.exit(1)
 PY
 }
+has_fluidsynth() { has_library "$1" libfluidsynth.so.3 libfluidsynth.so.2 libfluidsynth.3.dylib fluidsynth; }
+has_portaudio() {
+    # The wheels of macOS bring their own.
+    [ "$(uname)" = Darwin ] || has_library "$1" libportaudio.so.2 portaudio
+}
+# What only the tests need: JACK plays and records without a sound card, Qt needs these to show a window.
+has_test_programs() {
+    [ "$profile" != dev ] || { command -v jackd >/dev/null && { [ ! -f gui/__main__.py ] || has_qt_libraries "$1"; }; }
+}
+has_qt_libraries() { has_library "$1" libEGL.so.1 && has_library "$1" libxkbcommon.so.0 && has_library "$1" libdbus-1.so.3; }
 
 install_packages() {
     local line="apt-get install -y --no-install-recommends $*"
@@ -80,7 +92,8 @@ install_packages() {
 recipe="$(cat pyproject.toml constraints.txt scripts/setup.sh | cksum | tr ' ' '-')-$([ -f gui/__main__.py ] && echo gui || echo cli)"
 for done in "$venv/.setup-$profile" "$venv/.setup-dev"; do
     if [ -f "$done" ] && [ "$(cat "$done")" = "$recipe" ] && [ -x "$venv/bin/python" ] \
-        && has_fluidsynth "$venv/bin/python"; then
+        && has_fluidsynth "$venv/bin/python" && has_portaudio "$venv/bin/python" \
+        && has_test_programs "$venv/bin/python"; then
         exit 0
     fi
 done
@@ -102,6 +115,12 @@ elif ! "$python" -c 'import venv, ensurepip' >/dev/null 2>&1; then
 fi
 probe="${python:-python3}"
 if ! command -v "$probe" >/dev/null || ! has_fluidsynth "$probe"; then missing+=(libfluidsynth3); fi
+if ! command -v "$probe" >/dev/null || ! has_portaudio "$probe"; then missing+=(libportaudio2); fi
+if [ "$profile" = dev ] && ! command -v jackd >/dev/null; then missing+=(jackd2); fi
+if [ -f gui/__main__.py ] && { ! command -v "$probe" >/dev/null || ! has_qt_libraries "$probe"; }; then
+    missing+=(libegl1 libgl1 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 libxcb-shape0 libdbus-1-3)
+    missing+=(fonts-dejavu-core)
+fi
 if [ "${#missing[@]}" -gt 0 ]; then
     install_packages "${missing[@]}"
     python="$(find_python)"
@@ -119,5 +138,10 @@ fi
 say "installing Python packages into $venv [$extras] (minutes the first time)"
 "$venv/bin/python" -m pip install --disable-pip-version-check --no-input -q \
     -c constraints.txt -e ".[$extras]" </dev/null >&2
+if [ "$profile" = dev ]; then
+    # Its own list of requirements holds many that transcribing does not need, and no build of some for this torch.
+    "$venv/bin/python" -m pip install --disable-pip-version-check --no-input -q \
+        -c constraints.txt --no-deps transkun==2.0.1 </dev/null >&2
+fi
 echo "$recipe" >"$venv/.setup-$profile"
 say "ready"

@@ -356,6 +356,63 @@ def test_the_sampler_voice_plays_the_notes_it_reports(score: Score, bundle: Bund
     assert level(found) > -40
 
 
+@pytest.mark.parametrize("tempo", [-0.8, 0.8])
+def test_notes_played_as_they_become_known_are_those_of_the_whole_take(bundle: Bundle, tempo: float) -> None:
+    """Over many windows, with notes that last longer than a window, and asynchrony."""
+    bent = with_curves(bundle, tempo=tempo, pedal=0.5)
+    score = make_score(170)
+    long = score.notes.copy()
+    long["duration_sec"][::37], long["duration_tick"][::37] = 12.0, 12 * 1920
+    take = rendering(replace(score, notes=long), bent, voice="sampler", reverb=0.4)
+    parts = list(take.chunks())
+    found = np.concatenate(parts)
+    notes, pedals = take.notes()
+    spec = synth.SynthSpec(bundle.soundfont, bundle.manifest.synth.gain, reverb=0.4)
+    events = synth.events_from_notes(notes, pedals)
+    expected = np.concatenate(list(synth.render(events, spec, len(found))))
+    before_fade = len(found) - round(0.4 * 44100)
+    assert len(parts) > 3 and np.array_equal(found[:before_fade], expected[:before_fade])
+
+
+def test_voices_by_turns_are_the_voices_alone(score: Score, bundle: Bundle, take: np.ndarray) -> None:
+    shared = rendering(score, bundle)
+    streams = {voice: shared.chunks(None, None, voice) for voice in ("sampler", "neural", "deadpan")}
+    made: dict[str, list[np.ndarray]] = {voice: [] for voice in streams}
+    while streams:
+        for voice, stream in list(streams.items()):
+            chunk = next(stream, None)
+            if chunk is None:
+                del streams[voice]
+            else:
+                made[voice].append(chunk)
+    assert np.array_equal(np.concatenate(made["neural"]), take)
+    for voice in ("sampler", "deadpan"):
+        assert np.array_equal(np.concatenate(made[voice]), audio(score, bundle, voice=voice))
+
+
+def test_the_deadpan_voice_is_the_score(score: Score, bundle: Bundle) -> None:
+    plain = rendering(score, bundle, voice="deadpan", tempo=1.25)
+    notes, pedals = plain.notes()
+    assert not len(pedals) and set(notes["velocity"].tolist()) == {64}
+    assert np.allclose(np.diff(notes["onset_sec"]), np.diff(score.notes["onset_sec"]) / 1.25)
+    assert np.allclose(notes["duration_sec"], score.notes["duration_sec"] / 1.25)
+    found = np.concatenate(list(plain.chunks()))
+    assert not plain.curve_source.committed  # no network is asked
+    first = np.flatnonzero(np.abs(found[:, 0]) > 1e-3)[0] / 44100
+    assert first == pytest.approx(notes["onset_sec"][0], abs=0.03)
+
+
+def test_reverb_rings_on_and_stays_within_level(score: Score, bundle: Bundle) -> None:
+    dry, wet = (audio(score, bundle, voice="sampler", reverb=amount) for amount in (0.0, 0.8))
+    assert len(dry) == len(wet) and not np.array_equal(dry, wet)
+    end = slice(len(dry) - 44100, len(dry) - 22050)
+    assert level(wet[end]) > level(dry[end]) + 3
+    assert abs(level(wet) - level(dry)) < 6
+    assert np.array_equal(wet, audio(score, bundle, voice="sampler", reverb=0.8))
+    with pytest.raises(InputError, match="reverb"):
+        rendering(score, bundle, reverb=1.5)
+
+
 def test_the_sampler_voice_plays_another_soundfont(score: Score, bundle: Bundle, tmp_path: Path) -> None:
     broken = tmp_path / "broken.sf2"
     broken.write_bytes(b"nothing")

@@ -115,6 +115,8 @@ def test_tables_match_the_code() -> None:
         assert default == (
             "built in"
             if name in ("soundfont", "bundle")
+            else "the default output"
+            if name == "device"
             else "the model's"
             if expected is None
             else str(expected)
