@@ -31,11 +31,20 @@ def bundle(
     identity: Annotated[str, typer.Option(help="Name of the bundle.")] = "piano-small",
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1",
     curve_steps: Annotated[int, typer.Option(help="Default network calls for a window of curves.")] = 8,
-    latent_steps: Annotated[int, typer.Option(help="Default network calls for a window of latents.")] = 8,
+    latent_steps: Annotated[
+        int, typer.Option(help="Default network calls for a window of latents; guidance doubles them.")
+    ] = 4,
     guidance: Annotated[float, typer.Option(help="Strength of guidance of the curves; 1 is none.")] = 2.5,
     temperature: Annotated[float, typer.Option(help="Scale of the noise of the curves.")] = 0.9,
     tempo_spread: Annotated[float, typer.Option(help="Factor on deviations of tempo.")] = 1.0,
     loudness_spread: Annotated[float, typer.Option(help="Factor on deviations of loudness.")] = 1.0,
+    latent_guidance: Annotated[
+        float, typer.Option(help="Strength of guidance of the latents by notes; 1 is none.")
+    ] = 1.25,
+    latent_temperature: Annotated[float, typer.Option(help="Scale of the noise of the latents.")] = 0.3,
+    velocity_contrast: Annotated[
+        float, typer.Option(help="Factor on differences of velocity that the latents are shown.")
+    ] = 1.5,
     seconds: Annotated[
         float, typer.Option(help="Longest rendered part of a performance, for the card.")
     ] = 150.0,
@@ -70,6 +79,9 @@ def bundle(
         tempo_spread=tempo_spread,
         loudness_spread=loudness_spread,
         conditioning=latent_meta.get("conditioning", "notes"),
+        latent_guidance=latent_guidance,
+        latent_temperature=latent_temperature,
+        velocity_contrast=velocity_contrast,
     )
     path = write_bundle(
         out, codec, curve_model, latent_model, curve_meta["stats"], sampler, identity, version, training,

@@ -66,10 +66,10 @@ def run_checks(found: options.Settings) -> list[Check]:
         ("settings folder", _check_config, "Make the folder writable."),
     ]
     extras = [
-        ("audio output", "import sounddevice as s; print(s.query_devices(kind='output')['name'])",
-         "For live playback: pip install 'pkontext[gui]', apt-get install libportaudio2, a sound device."),
-        ("MIDI input", "import rtmidi; print(rtmidi.MidiIn().get_port_count(), 'ports')",
-         "For live playing: pip install 'pkontext[gui]', and a MIDI keyboard."),
+        ("audio output", "from pkontext.devices import find_output as f; print(f().device_name)",
+         "To hear what is rendered: sudo apt-get install libportaudio2, and a sound device."),
+        ("MIDI input", "from pkontext.ports import list_inputs as f; print(len(f()), 'ports')",
+         "To play: a MIDI keyboard, and on Linux sudo modprobe snd-seq or a JACK server."),
         ("window system", "from PyQt6 import QtCore, QtWidgets; print('Qt', QtCore.qVersion())",
          "For the desktop app: pip install 'pkontext[gui]', sudo apt-get install libegl1 libxcb-cursor0."),
     ]  # fmt: skip

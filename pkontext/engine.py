@@ -19,7 +19,7 @@ from pkontext import synth
 from pkontext.bundle import Bundle
 from pkontext.deadpan import LEAD_FRAMES, TAIL_FRAMES, deadpan_from_score
 from pkontext.expressive_midi import TakeNotes
-from pkontext.features import latent_local, roll
+from pkontext.features import contrasted, latent_local, roll
 from pkontext.imitate import imitated_curves, read_performance
 from pkontext.networks import Networks, open_networks
 from pkontext.perform import CurveSource
@@ -175,8 +175,11 @@ class Rendering:
     def sketch(self) -> Sketch:
         """The take so far, for drawing; renders nothing further."""
         committed, plans = self.curve_source.committed, self._rerolls.made()
-        shift = self._first_performed_frame() * self.frame_sec if committed else 0.0
+        if not committed:
+            nothing = self.deadpan.notes[self._playing], np.zeros(0, PEDAL)
+            return make_sketch(self.curve_source, self._playing, nothing, [], 0.0)
         notes, pedals, _ = self._performed(committed)
+        shift = self._first_performed_frame() * self.frame_sec
         return make_sketch(self.curve_source, self._playing, (notes, pedals), plans, shift)
 
     # -- stages ---------------------------------------------------------------------------------
@@ -286,29 +289,39 @@ class Rendering:
         size, dim, frame_sec = given.shape[1], given.shape[2], self.frame_sec
         notes, pedals, time_map = played
         end = pc.sounding_end(notes, pedals)
-        painted = roll(
-            notes["onset_sec"], end, end, notes["pitch"], notes["velocity"], start, size, frame_sec
-        )
+        sampler = self.bundle.manifest.sampler
+        onset, pitch, stop_sec = notes["onset_sec"], notes["pitch"], (start + size) * frame_sec
+        velocity = contrasted(onset, pitch, notes["velocity"], sampler.velocity_contrast, stop_sec)
+        painted = roll(onset, end, end, pitch, velocity, start, size, frame_sec)
         span = np.arange(start - size, start + 2 * size) + 0.5
         position = time_map.to_deadpan(span * frame_sec) / frame_sec - 0.5
         deadpan = self._deadpan_until(context_reach(position, size, size))
         shown = context_window(deadpan, position, size, size)
-        by_notes = self.bundle.manifest.sampler.conditioning == "notes"
-        local = latent_local(*((painted, shown["same"]) if by_notes else (None, None)), size, dim)
+        by_notes = sampler.conditioning == "notes"
+        same = shown["same"] if by_notes else None
+        hearing = latent_local(painted if by_notes else None, same, size, dim)[None]
+        blind = latent_local(None, same, size, dim)[None]
+        guidance = np.float32(sampler.latent_guidance if by_notes else 1)
         inputs = {
             "known": known,
-            "local": local[None],
             "position": np.arange(size, dtype=np.float32)[None],
             "context": shown["context"][None],
             "context_position": shown["context_position"][None],
         }
 
-        def predict(x: np.ndarray, when: float) -> np.ndarray:
+        def call(x: np.ndarray, when: float, local: np.ndarray) -> np.ndarray:
             check_cancelled(self._cancelled)
-            return self._latent_graph(x=x, time=np.array([when], np.float32), **inputs)
+            return self._latent_graph(x=x, time=np.array([when], np.float32), local=local, **inputs)
 
-        sampler = self.bundle.manifest.sampler
+        def predict(x: np.ndarray, when: float) -> np.ndarray:
+            clean = call(x, when, hearing)
+            if guidance == 1:
+                return clean
+            without = call(x, when, blind)
+            return without + guidance * (clean - without)
+
         noise = window_noise(seed, LATENT_STAGE, number, given.shape)
+        noise *= np.float32(sampler.latent_temperature)
         steps = self.settings.steps or sampler.latent_steps
         return sample(predict, noise, given, known, steps, sampler.solver)[0]
 

@@ -18,6 +18,8 @@ ROLL = 3 * KEYS
 #: Phases of beat, bar, two and four bars as sine and cosine, seconds of a quarter note as log2.
 METRE = 9
 _RANGE_DB = 60.0
+#: Seconds and keys within which other notes count for `contrasted`, the less the further away.
+_AROUND_SEC, _AROUND_KEYS = 7.0, 30.0
 
 
 #: Channels the curve network sees of each deadpan frame: roll, metre, cues, a flag that they are there.
@@ -99,6 +101,59 @@ def roll(
         frame_sec,
     )
     return out
+
+
+def contrasted(
+    onset_sec: np.ndarray, pitch: np.ndarray, velocity: np.ndarray, contrast: float, until_sec: float
+) -> np.ndarray:
+    """Velocities with more, or less, difference between a note and those around it.
+
+    What a note is compared with is the mean level of the notes around it, in seconds and in keys, so that
+    the loudness of a passage or a register stays what it is. Notes from ``until_sec`` on do not count, and
+    keep their velocity: they may still change.
+
+    Parameters
+    ----------
+    onset_sec, pitch, velocity : ndarray
+        Notes, in any order.
+    contrast : float
+        Factor on differences of level (log velocity); 1 changes nothing.
+    until_sec : float
+
+    Returns
+    -------
+    ndarray
+        ``[notes]``, 1 to 127.
+    """
+    if contrast == 1:
+        return velocity
+    level = np.log(np.maximum(velocity, 1).astype(np.float64))
+    order = np.argsort(onset_sec, kind="stable")
+    order = order[: np.searchsorted(onset_sec[order], until_sec)]
+    onset, own = onset_sec[order].astype(np.float64), level[order]
+    mean = _mean_around(onset, pitch[order].astype(np.float64), own)
+    level[order] = mean + contrast * (own - mean)
+    return np.clip(np.exp(level), 1.0, 127.0)
+
+
+@njit(cache=True, nogil=True)
+def _mean_around(onset, key, level):
+    """Mean of the levels around each note, weighted by nearness; onsets are sorted."""
+    mean = np.empty(len(onset))
+    first = 0
+    for n in range(len(onset)):
+        while onset[n] - onset[first] >= _AROUND_SEC:
+            first += 1
+        total, weights = 0.0, 0.0
+        for m in range(first, len(onset)):
+            apart = abs(onset[m] - onset[n])
+            if apart >= _AROUND_SEC:
+                break
+            weight = (1.0 - apart / _AROUND_SEC) * max(1.0 - abs(key[m] - key[n]) / _AROUND_KEYS, 0.0)
+            total += weight * level[m]
+            weights += weight
+        mean[n] = total / weights
+    return mean
 
 
 @njit(cache=True, nogil=True)

@@ -149,6 +149,13 @@ class SamplerEntry:
     conditioning : str
         What the latent network goes by, one of `CONDITIONINGS`: the performed notes and the deadpan at
         their place beside the context, or, as in PianoKontext, deadpan latents as context alone.
+    latent_guidance : float
+        How strongly latents follow the performed notes: classifier-free guidance away from what the network
+        expects without them. 1 is none, others double the calls. Without notes to go by it does nothing.
+    latent_temperature : float
+        Scale of the noise that the latents start from; below 1 they are nearer to what is expected of them.
+    velocity_contrast : float
+        Factor on how much louder or softer than its surroundings a note is shown to the latent network.
     """
 
     solver: str
@@ -164,6 +171,9 @@ class SamplerEntry:
     tempo_spread: float
     loudness_spread: float
     conditioning: str
+    latent_guidance: float = 1.0
+    latent_temperature: float = 1.0
+    velocity_contrast: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -387,7 +397,8 @@ def _check_values(manifest: Manifest) -> None:
             raise _bad("value", f"manifest.sampler: {name} window {window}, overlap {overlap} or steps")
     if sampler.conditioning not in CONDITIONINGS:
         raise _bad("value", f"manifest.sampler.conditioning is {sampler.conditioning!r}")
-    for name in ("guidance", "temperature", "tempo_spread", "loudness_spread"):
+    names = ("guidance", "temperature", "tempo_spread", "loudness_spread")
+    for name in (*names, "latent_guidance", "latent_temperature", "velocity_contrast"):
         if getattr(sampler, name) < 0:
             raise _bad("value", f"manifest.sampler.{name} is {getattr(sampler, name)}, which is negative")
     for entry in listed_files(manifest):

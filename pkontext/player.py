@@ -26,6 +26,7 @@ from pkontext.output import Output, SpeakerOutput
 from pkontext.processor import Processor
 from pkontext.ring import Ring
 from pkontext.take import RenderSettings
+from pkontext.take_audio import LiveTake
 from pkontext.types import Score
 
 #: Makes an output for a ring, at a wanted sample rate if it can.
@@ -189,6 +190,18 @@ class Player:
             What the action raises.
         """
         return self._send(lambda: action(self._processor)).result(timeout)
+
+    def ask(self, action: Callable[[Processor], Any], answer: Callable[[Any], None]) -> None:
+        """Run something with the processor on the player's thread; ``answer`` is called there with its result.
+
+        An exception is an answer, too.
+        """
+        future = self._send(lambda: action(self._processor))
+        future.add_done_callback(lambda done: answer(done.exception() or done.result()))
+
+    def take(self, number: int) -> LiveTake | None:
+        """A take as far as it is rendered; None while it is only asked for."""
+        return self._processor.take(number)
 
     def close(self) -> None:
         """Stop, let go of the output, and wait until both threads have ended."""

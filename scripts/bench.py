@@ -77,7 +77,10 @@ def bench(options: argparse.Namespace) -> int:
     report = {
         "machine": machine(),
         "bundle": {"id": manifest.id, "version": manifest.version, "sha256": bundle.sha256},
-        "calls": {"curves": manifest.sampler.curve_steps, "latents": manifest.sampler.latent_steps},
+        "calls": {
+            "curves": manifest.sampler.curve_steps * (1 + (manifest.sampler.guidance != 1)),
+            "latents": manifest.sampler.latent_steps * (1 + (manifest.sampler.latent_guidance != 1)),
+        },
         "threads": options.threads or os.cpu_count(),
         "pieces": pieces,
     }

@@ -133,7 +133,9 @@ def against(excerpt: Excerpt, audio: np.ndarray) -> dict[str, float]:
 
 
 def perform(excerpt: Excerpt, bundle: Bundle, graph: Graph, setting: Setting, seed: int) -> np.ndarray:
-    """Latents of an excerpt, float32 ``[frames, dim]``: windows, inputs and noise as the engine's."""
+    """Latents of an excerpt, float32 ``[frames, dim]``, by the bare network: the engine's windows and inputs,
+    without its guidance, contrast and temperature.
+    """
     sampler, codec = bundle.manifest.sampler, bundle.manifest.codec
     frame_sec, size, dim = codec.hop / codec.sample_rate, sampler.latent_window, codec.dim
     notes, position = excerpt.arrays["notes"], excerpt.arrays["position"]

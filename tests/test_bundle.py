@@ -47,7 +47,7 @@ def make_bundle(folder: Path) -> Manifest:
         codec=CodecEntry("toy", 44100, 1, 4096, 2, 2048, 512, 0.01, 1, 2),
         latent_stats=LatentStats((0.0, 1.0), (1.0, 2.0)),
         curves=(CurveEntry("tempo", "log2", 0.0, 0.2),),
-        sampler=SamplerEntry("heun", 4, 8, 128, 16, 96, 16, 192, 1.0, 1.0, 1.2, 1.1, "notes"),
+        sampler=SamplerEntry("heun", 4, 8, 128, 16, 96, 16, 192, 1.0, 1.0, 1.2, 1.1, "notes", 1.5, 0.3, 1.4),
         synth=SynthEntry("font.sf2", *described["font.sf2"], 1.2, 64),
         parity=ParityEntry("parity.npz", *described["parity.npz"], 1e-4),
         training={"steps": 3},
@@ -99,6 +99,16 @@ def test_manifests_from_before_there_were_kinds_are_read(tiny: Path) -> None:
     (tiny / "manifest.json").write_text(json.dumps(document))
     codec = bundles.open_bundle(tiny).manifest.codec
     assert (codec.kind, codec.block) == ("log-magnitude", 24)
+
+
+def test_manifests_from_before_latents_were_guided_are_read_as_they_sounded(tiny: Path) -> None:
+    document = json.loads((tiny / "manifest.json").read_text())
+    assert document["sampler"].pop("latent_guidance") == 1.5
+    assert document["sampler"].pop("latent_temperature") == 0.3
+    assert document["sampler"].pop("velocity_contrast") == 1.4
+    (tiny / "manifest.json").write_text(json.dumps(document))
+    sampler = bundles.open_bundle(tiny).manifest.sampler
+    assert (sampler.latent_guidance, sampler.latent_temperature, sampler.velocity_contrast) == (1.0, 1.0, 1.0)
 
 
 def test_identity_changes_with_the_content(tiny: Path) -> None:
@@ -169,6 +179,8 @@ def test_every_field_is_needed_and_typed(tiny: Path) -> None:
     """Drop each required field, and give each one a value of another type."""
     document = json.loads((tiny / "manifest.json").read_text())
     optional = {("parity",), ("training",), ("licences",), ("files",), ("codec", "kind"), ("codec", "block")}
+    latents = ("latent_guidance", "latent_temperature", "velocity_contrast")
+    optional |= {("sampler", name) for name in latents}
     tried = 0
 
     def visit(node: Any, path: tuple[Any, ...]) -> None:
@@ -212,6 +224,9 @@ def test_every_field_is_needed_and_typed(tiny: Path) -> None:
         (("schema",), 1, "bundle.schema"),
         (("sampler", "conditioning"), "audio", "bundle.value"),
         (("sampler", "tempo_spread"), -1.0, "bundle.value"),
+        (("sampler", "latent_guidance"), -0.5, "bundle.value"),
+        (("sampler", "latent_temperature"), -0.1, "bundle.value"),
+        (("sampler", "velocity_contrast"), -1.0, "bundle.value"),
         (("min_app_version",), "99.0", "bundle.app_version"),
         (("min_app_version",), "new", "bundle.field"),
         (("surprise",), 1, "bundle.field"),

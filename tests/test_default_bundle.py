@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pkontext import synth
 from pkontext.bundle import PACKAGE_DATA, Bundle, open_bundle
 from pkontext.engine import RenderSettings, open_rendering
 from pkontext.parity import check_parity
 from pkontext.score import load_score
 from pkontext.stft import StftSpec, log_magnitude
+from train.evaluate_voices import onset_levels, rank_correlation, through_codec
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +63,19 @@ def test_take_is_a_performance(bundle: Bundle) -> None:
         assert abs(lasting - 1) < 0.02
         takes.append(notes)
     assert np.abs(takes[0]["onset_sec"] - takes[1]["onset_sec"]).max() > 0.02
+
+
+def test_neural_voice_is_as_loud_as_velocities_say(bundle: Bundle) -> None:
+    """Rank correlation over 53 notes: 0.86 measured, 0.69 with the network's bare latents, codec 0.99."""
+    settings = RenderSettings(end_sec=12.0, expressiveness=1.5)
+    rendering = open_rendering(load_score(PACKAGE_DATA / "demo.mid"), bundle, settings)
+    neural = np.concatenate(list(rendering.chunks()))[:, 0]
+    take = rendering.take_notes()
+    even = take.notes.copy()
+    even["velocity"] = 64
+    spec = synth.SynthSpec(bundle.soundfont, bundle.manifest.synth.gain, 44100)
+    events = synth.events_from_notes(even, take.pedals, spec.sample_rate)
+    reference = np.concatenate(list(synth.render(events, spec, len(neural))))[:, 0]
+    reference = through_codec(reference, rendering.codec)
+    louder, flat = (onset_levels(audio, take.notes, 44100) for audio in (neural, reference))
+    assert rank_correlation(take.notes["velocity"], louder - flat) > 0.78
