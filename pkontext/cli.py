@@ -11,7 +11,10 @@ Heavy modules are imported inside the commands, so that help appears at once.
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +22,7 @@ from typing import Annotated, Any
 import typer
 
 import pkontext
-from pkontext import cli_devices, cli_live, cli_play
+from pkontext import cli_devices, cli_live, cli_notate, cli_play, cli_ports
 from pkontext import settings as options
 from pkontext.cli_common import (
     STDOUT,
@@ -31,14 +34,14 @@ from pkontext.cli_common import (
     stop_requests,
     time_option,
 )
-from pkontext.errors import PkError
+from pkontext.errors import DeviceError, PkError
 
 MIDI_FORMS = ("fixed", "score")
 
 app = typer.Typer(
     name="pkontext",
     help="Perform notes on the piano: MIDI in, expressive audio out, offline.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -87,11 +90,63 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Perform notes on the piano: MIDI in, expressive audio out, offline."""
+    """Perform notes on the piano: MIDI in, expressive audio out, offline.
+
+    Without a command the desktop app opens where there is a desktop.
+    """
+    if context.invoked_subcommand is None:
+        if has_desktop():
+            raise typer.Exit(start_app([]))
+        print(context.get_help())
+
+
+def has_desktop() -> bool:
+    """Whether there is a screen to show a window on, and Qt to do it."""
+    from importlib.util import find_spec
+
+    shown = sys.platform in ("win32", "darwin") or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+    return shown and find_spec("PyQt6") is not None
+
+
+def start_app(arguments: list[str]) -> int:
+    """Run the desktop app in a process of its own; returns its exit code.
+
+    Raises
+    ------
+    DeviceError
+        ``gui.missing`` without Qt.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("PyQt6") is None:
+        raise DeviceError(
+            "gui.missing",
+            "The desktop app needs PyQt6, which is not installed.",
+            "Install it with `pip install 'pkontext[gui]'`.",
+        )
+    return subprocess.call([sys.executable, "-m", "gui", *arguments])
+
+
+@app.command()
+@shows_errors
+def gui(
+    file: Annotated[Path | None, typer.Argument(help="A MIDI file or a project to open.")] = None,
+    bundle: Annotated[Path | None, flag("bundle", "FOLDER")] = None,
+    silent: Annotated[bool, typer.Option("--silent", help="Play to nowhere.")] = False,
+) -> None:
+    """Open the desktop app."""
+    arguments = [str(file)] if file is not None else []
+    arguments += ["--bundle", str(bundle)] if bundle is not None else []
+    code = start_app([*arguments, *(["--silent"] if silent else [])])
+    if code:
+        raise typer.Exit(code)
 
 
 # ---- render -------------------------------------------------------------------------------------
@@ -312,5 +367,5 @@ def doctor(
         raise typer.Exit(1)
 
 
-for _module in (cli_play, cli_devices, cli_live):
+for _module in (cli_play, cli_devices, cli_ports, cli_live, cli_notate):
     _module.register(app)

@@ -1,11 +1,10 @@
-"""The command line for live playing: ``pkontext ports`` and ``pkontext record``.
+"""The command ``pkontext record``: what is played on a MIDI keyboard, to a file, and performed on request.
 
-`register` adds both to the program. Heavy modules are imported inside the commands.
+Heavy modules are imported inside the command.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pkontext.cli_common import Json, Reporter, shows_errors, stop_requests
+from pkontext import settings as options
+from pkontext.cli_common import STDOUT, Json, Reporter, flag, shows_errors, stop_requests
 from pkontext.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,29 +28,8 @@ _INTERRUPTED = 130
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the program."""
-    app.command()(shows_errors(ports))
+    """Add the command to the program."""
     app.command()(shows_errors(record))
-
-
-def ports(*, as_json: Json = False) -> None:
-    """List the MIDI ports to record from and to play to."""
-    from pkontext.ports import list_inputs, list_outputs
-
-    inputs, outputs = list_inputs(), list_outputs()
-    if as_json:
-        fields = {
-            name: [{"api": port.api, "name": port.name} for port in found]
-            for name, found in (("inputs", inputs), ("outputs", outputs))
-        }
-        print(json.dumps({"event": "ports", **fields}, ensure_ascii=False))
-        return
-    for title, found in (("Inputs, to record from", inputs), ("Outputs, to play to", outputs)):
-        print(f"{title}:")
-        for port in found:
-            print(f"  {port.name}  ({port.api})")
-        if not found:
-            print("  none")
 
 
 def record(
@@ -77,6 +56,16 @@ def record(
     driver: Annotated[
         str | None, typer.Option(metavar="NAME", help="FluidSynth's audio driver, such as pulseaudio.")
     ] = None,
+    perform: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT.wav",
+            help="Then perform what was played, by the metronome's beats where there was one.",
+            dir_okay=False,
+        ),
+    ] = None,
+    seed: Annotated[int | None, flag("seed")] = None,
+    voice: Annotated[str | None, flag("voice")] = None,
     recover: Annotated[
         bool, typer.Option("--recover", help="Save what a crashed program had recorded; record nothing.")
     ] = False,
@@ -88,6 +77,8 @@ def record(
 
     Every event is also written to a journal at once; after a crash, --recover saves what it holds.
     """
+    from pkontext.bundle import PACKAGE_DATA
+    from pkontext.live import LiveOptions
     from pkontext.sinks import check_output
 
     if output.suffix.lower() not in (".mid", ".midi"):
@@ -96,17 +87,28 @@ def record(
         raise typer.BadParameter("--port and --virtual exclude each other")
     if metronome is not None and not monitor:
         raise typer.BadParameter("--metronome is heard through the monitor; leave out --no-monitor")
+    if perform is None and (seed is not None or voice is not None):
+        raise typer.BadParameter("--seed and --voice say how to perform; give --perform OUT.wav, too")
+    if perform is not None and (str(perform) == STDOUT or perform.absolute() == output.absolute()):
+        raise typer.BadParameter("--perform needs a file of its own")
     reporter = Reporter(as_json, quiet)
     target = check_output(output, force)
-    if recover:
-        _recover(target, reporter)
-        return
-    from pkontext.bundle import PACKAGE_DATA
-    from pkontext.live import LiveOptions
+    job = None
+    if perform is not None:
+        from pkontext.perform_captured import prepare_job
 
-    font = soundfont or PACKAGE_DATA / "FluidR3_piano.sf2"
-    options = LiveOptions(port, virtual, font if monitor else None, driver=driver)
-    _record(_Take(target, options, seconds, metronome, beats, count_in), reporter)
+        job = prepare_job(perform, options.resolve({"seed": seed, "voice": voice}), force)
+    event = "done" if job is None else "recorded"
+    if recover:
+        captured = _recover(target, reporter)
+    else:
+        font = (soundfont or PACKAGE_DATA / "FluidR3_piano.sf2") if monitor else None
+        source = LiveOptions(port, virtual, font, driver=driver)
+        captured = _record(_Take(target, source, seconds, metronome, beats, count_in, event), reporter)
+    if job is not None:
+        from pkontext.perform_captured import perform_captured
+
+        perform_captured(captured, target, job, reporter)
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,10 @@ class _Take:
     bpm: float | None
     beats: int
     count_in: int
+    event: str
 
 
-def _record(take: _Take, reporter: Reporter) -> None:
+def _record(take: _Take, reporter: Reporter) -> Captured:
     from pkontext.captured import save_captured
     from pkontext.live import LiveSession
 
@@ -143,7 +146,8 @@ def _record(take: _Take, reporter: Reporter) -> None:
             reporter.line(f"Stopped without saving. {_KEPT}", always=True)
             raise typer.Exit(_INTERRUPTED) from None
         session.close(saved=True)
-        _say_done("done", take.target, captured, reporter)
+        _say_done(take.event, take.target, captured, reporter)
+    return captured
 
 
 def _play(session: LiveSession, take: _Take, reporter: Reporter, stopped: Callable[[], bool]) -> Captured:
@@ -190,6 +194,8 @@ def _fields(status: LiveStatus) -> dict[str, Any]:
 
 
 def _line(status: LiveStatus, begin: float) -> str:
+    from pkontext.selfcheck import note_name
+
     now = time.monotonic()
     if now < begin:
         return f"count-in: {begin - now:.1f} s"
@@ -202,12 +208,6 @@ def _line(status: LiveStatus, begin: float) -> str:
     if not status.connected:
         parts.append("the instrument is gone; waiting for it to come back")
     return ", ".join(parts)
-
-
-def note_name(key: int) -> str:
-    """A key as people call it: 60 is C4."""
-    names = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
-    return f"{names[key % 12]}{key // 12 - 1}"
 
 
 class _status_line:  # noqa: N801 - used like a function
@@ -254,7 +254,7 @@ def _mention_journals(reporter: Reporter) -> None:
         )
 
 
-def _recover(target: Path, reporter: Reporter) -> None:
+def _recover(target: Path, reporter: Reporter) -> Captured:
     """Save the newest journal as a MIDI file, and remove the journal."""
     from pkontext.captured import captured_from_events, save_captured
     from pkontext.journal import discard
@@ -275,6 +275,7 @@ def _recover(target: Path, reporter: Reporter) -> None:
     _say_done("recovered", target, captured, reporter, remaining=len(found) - 1)
     if len(found) > 1:
         reporter.line(f"{len(found) - 1} older recordings remain; call it again for the next one.", "yellow")
+    return captured
 
 
 def _say_done(event: str, path: Path, captured: Captured, reporter: Reporter, **more: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,28 +15,25 @@ from pkontext import settings as options
 from pkontext.cli_common import Json, Reporter, flag, parse_time, shows_errors, stop_requests, time_option
 from pkontext.errors import InputError
 from pkontext.keys import key_presses
+from pkontext.play_keys import Transport, keys_text
+from pkontext.play_line import (
+    Line,
+    clock_fields,
+    describe,
+    describe_clock,
+    describe_midi,
+    midi_fields,
+    status_fields,
+)
 
 if TYPE_CHECKING:
+    from pkontext.follow import ClockLink
     from pkontext.player import Player, PlayerStatus
     from pkontext.settings import Settings
+    from pkontext.take import RenderSettings
     from pkontext.types import Score
 
-KEYS = (
-    ("Space", "pause, play on"),
-    ("← →", "5 seconds back, forward"),
-    ("↓ ↑", "a bar back, forward"),
-    ("Home", "to the beginning"),
-    ("a", "compare with the deadpan score, and back"),
-    ("v", "neural or sampler voice"),
-    ("n", "another performance"),
-    ("l", "loop: from here, to here, off"),
-    ("- +", "softer, louder"),
-    ("q", "quit"),
-)
-_SEEK_SEC = 5.0
 _TICK_SEC = 0.08
-_METER_CELLS, _METER_DB = 12, 48.0
-_JSON_SEC = 0.5
 
 
 def register(app: typer.Typer) -> None:
@@ -51,6 +48,17 @@ def register(app: typer.Typer) -> None:
         output: Annotated[
             str | None,
             typer.Option("--output", "-o", metavar="OUT", help="Play into a file, or to nowhere (null)."),
+        ] = None,
+        midi_out: Annotated[
+            str | None,
+            typer.Option(
+                metavar="PORT",
+                help="Send the notes to this MIDI port instead; `pkontext ports` lists them.",
+            ),
+        ] = None,
+        clock: Annotated[
+            str | None,
+            typer.Option(metavar="PORT", help="Let the MIDI clock on this port start, stop and pace it."),
         ] = None,
         seed: Annotated[int | None, flag("seed")] = None,
         tempo: Annotated[float | None, flag("tempo")] = None,
@@ -79,24 +87,33 @@ def register(app: typer.Typer) -> None:
         """Play a performance while it is rendered. Space pauses, q quits; h shows all keys."""
         given = {name: value for name, value in locals().items() if name in options.OPTIONS}
         found = options.resolve(given)
-        reporter = Reporter(as_json, quiet)
+        if midi_out is not None and (output is not None or device is not None or clock is not None):
+            raise typer.BadParameter("--midi-out goes without --device, --output and --clock")
+        route = Route(output, midi_out, clock, force)
         with stop_requests() as stopped:
-            play_file(score, found, output, parse_time(start or "0"), force, reporter, stopped)
+            play_file(score, found, route, parse_time(start or "0"), Reporter(as_json, quiet), stopped)
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where playing goes and what leads it, as asked for on the command line."""
+
+    output: str | None
+    midi_out: str | None
+    clock: str | None
+    force: bool
 
 
 def play_file(
     source: Path,
     found: Settings,
-    output: str | None,
+    route: Route,
     start_sec: float,
-    force: bool,
-    reporter: Any,
+    reporter: Reporter,
     stopped: Callable[[], bool],
 ) -> None:
     """Load a file, play it, and say how it went."""
     begun = time.perf_counter()
-    from pkontext.bundle import open_bundle
-    from pkontext.player import Player
     from pkontext.score import load_score
     from pkontext.take import RenderSettings, check_settings
 
@@ -116,12 +133,38 @@ def play_file(
         reverb=found.reverb,
     )
     check_settings(settings)
-    factory = output_factory(output, found.device, force)
+    if route.midi_out is not None:
+        _play_notes(score, settings, found, route.midi_out, start_sec, reporter, stopped)
+    else:
+        _play_audio(score, settings, found, route, start_sec, reporter, stopped, begun)
+
+
+def _play_audio(
+    score: Score,
+    settings: RenderSettings,
+    found: Settings,
+    route: Route,
+    start_sec: float,
+    reporter: Reporter,
+    stopped: Callable[[], bool],
+    begun: float,
+) -> None:
+    from pkontext.bundle import open_bundle
+    from pkontext.player import Player
+
+    factory = output_factory(route.output, found.device, route.force)
     player = Player(open_bundle(found.bundle), factory, found.threads, found.provider)
     try:
         player.load(score, settings)
-        with key_presses() as read_key:
-            status = play(player, score, reporter, read_key, stopped, start_sec, begun)
+        with contextlib.ExitStack() as opened:
+            clock = None
+            if route.clock is not None:
+                from pkontext.follow import ClockLink
+
+                clock = opened.enter_context(ClockLink(player, score, route.clock, settings.tempo))
+                reporter.line(f"Following {clock.port.name}. Start it there, or press Space; q quits.")
+            read_key = opened.enter_context(key_presses())
+            play(player, score, reporter, read_key, stopped, start_sec, begun, clock)
     finally:
         player.close()
     status = player.status
@@ -133,140 +176,19 @@ def play_file(
         )
 
 
-@dataclass
-class Transport:
-    """What the keys do; one thread."""
-
-    player: Player
-    score: Score
-    say: Callable[[str], None] = print
-    quit: bool = False
-    loop_start: float | None = None
-    looping: bool = False
-
-    def press(self, key: str) -> None:
-        """Obey a key; one without a meaning does nothing."""
-        actions: dict[str, Callable[[], None]] = {
-            "space": self._toggle,
-            "left": lambda: self._seek(-_SEEK_SEC),
-            "right": lambda: self._seek(_SEEK_SEC),
-            "down": lambda: self._bar(-1),
-            "up": lambda: self._bar(1),
-            "home": lambda: self.player.seek(0.0),
-            "a": self._compare,
-            "v": self._voice,
-            "n": self._another,
-            "l": self._loop,
-            "-": lambda: self._volume(-2.0),
-            "+": lambda: self._volume(2.0),
-            "=": lambda: self._volume(2.0),
-            "h": self._help,
-            "?": self._help,
-            "q": self._quit,
-            "escape": self._quit,
-            "\x03": self._quit,
-        }
-        action = actions.get(key)
-        if action is not None:
-            action()
-
-    def _toggle(self) -> None:
-        if self.player.status.deck.state in ("playing", "waiting"):
-            self.player.pause()
-        else:
-            self.player.play()
-
-    def _seek(self, seconds: float) -> None:
-        tempo = self.player.call(lambda processor: processor.settings.tempo)
-        self.player.seek(self.player.status.heard_score_sec + seconds * tempo)
-
-    def _bar(self, count: int) -> None:
-        from pkontext.score import bar_at, bar_start_sec
-
-        here = self.player.status.heard_score_sec
-        bar = bar_at(self.score, here)
-        if count < 0 and here - bar_start_sec(self.score, bar) > 1.0:
-            count = 0  # first to the beginning of this one
-        self.player.seek(bar_start_sec(self.score, max(bar + count, 1)))
-
-    def _compare(self) -> None:
-        voice = self.player.status.deck.next_voice
-        if voice != "deadpan":
-            self._performed = voice
-        self.player.select(voice="deadpan" if voice != "deadpan" else getattr(self, "_performed", "neural"))
-
-    def _voice(self) -> None:
-        voice = self.player.status.deck.next_voice
-        self.player.select(voice="sampler" if voice == "neural" else "neural")
-
-    def _another(self) -> None:
-        self.player.call(lambda processor: processor.set("seed", (processor.get("seed") + 1) % 1_000_000_000))
-
-    def _loop(self) -> None:
-        here = self.player.status.heard_score_sec
-        if self.looping:
-            self.player.loop(None)
-            self.looping = False
-        elif self.loop_start is None or here <= self.loop_start + 0.1:
-            self.loop_start = here
-        else:
-            self.player.loop((self.loop_start, here))
-            self.loop_start, self.looping = None, True
-
-    def _volume(self, change: float) -> None:
-        def turn(processor: Any) -> None:
-            processor.set("volume", min(max(processor.get("volume") + change, -60.0), 6.0))
-
-        self.player.call(turn)
-
-    def _help(self) -> None:
-        width = max(len(key) for key, _ in KEYS)
-        self.say("\n" + "\n".join(f"  {key:<{width}}  {meaning}" for key, meaning in KEYS))
-
-    def _quit(self) -> None:
-        self.quit = True
-
-
-def meter(level: float) -> str:
-    """A bar for a level of 0 to 1, over `_METER_DB` decibels."""
-    db = 20 * math.log10(max(level, 1e-9))
-    cells = min(max(round((db / _METER_DB + 1) * _METER_CELLS), 0), _METER_CELLS)
-    return "█" * cells + "·" * (_METER_CELLS - cells)
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, ``1:05``."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
-def describe(status: PlayerStatus, score: Score) -> str:
-    """One line for people: state, place, lead of the render, level, what went wrong."""
-    from pkontext.score import bar_at
-
-    deck = status.deck
-    place = (
-        f"bar {bar_at(score, status.heard_score_sec)}  {clock(status.heard_sec)}/{clock(deck.duration_sec)}"
-    )
-    voice = deck.voice if deck.voice == deck.next_voice else f"{deck.voice} → {deck.next_voice}"
-    take = f"take {deck.take}" if deck.take == deck.next_take else f"take {deck.take} → {deck.next_take}"
-    parts = [f"{_state_words(status):<8}", place, meter(status.level), f"{take}, {voice}"]
-    if deck.rendered_sec < deck.duration_sec:
-        parts.append(f"{deck.ahead_sec:.0f} s ahead")
-    if status.underruns or status.xruns:
-        parts.append(f"{status.underruns} underruns, {status.xruns} xruns")
-    return "  ".join(parts)
-
-
 def play(
     player: Player,
     score: Score,
-    reporter: Any,
+    reporter: Reporter,
     read_key: Callable[[float], str | None],
     stopped: Callable[[], bool],
     start_sec: float = 0.0,
     begun: float | None = None,
+    clock: ClockLink | None = None,
 ) -> PlayerStatus:
     """Play a loaded score until its end, or until someone quits; returns the last status.
+
+    With a clock it begins when that does, and waits after its end for another start.
 
     Raises
     ------
@@ -277,77 +199,77 @@ def play(
     if start_sec:
         player.seek(start_sec)
     player.call(lambda processor: None)  # the score is loaded
-    player.play()
+    if clock is None:
+        player.play()
+    else:
+        reporter.event("following", **clock_fields(clock))
     begun = time.perf_counter() if begun is None else begun
-    said, heard, show = 0.0, False, _Line(reporter)
+    heard, line = False, Line(reporter)
     while not (transport.quit or stopped()):
         key = read_key(_TICK_SEC)
         if key is not None:
             transport.press(key)
-        status, now = player.status, time.perf_counter()
+        status = player.status
         if status.error is not None and status.deck.state in ("paused", "stopped", "failed"):
             raise status.error
         if status.level > 0 and not heard:
             heard = True
-            reporter.event("sound", first_sound_sec=round(now - begun, 3))
-        if now - said >= (_JSON_SEC if reporter.as_json else _TICK_SEC):
-            said = now
-            show(status, score)
-        if heard and status.deck.state == "stopped" and status.level == 0:
+            reporter.event("sound", first_sound_sec=round(time.perf_counter() - begun, 3))
+        _show(line, status, score, clock)
+        if clock is None and heard and status.deck.state == "stopped" and status.level == 0:
             break
     status = player.status
     player.stop()
-    show.end()
+    line.end()
     return status
 
 
-class _Line:
-    """The line that says where playing is: rewritten in a terminal, an event in JSON."""
-
-    def __init__(self, reporter: Any) -> None:
-        import sys
-
-        self._reporter = reporter
-        self._live = not reporter.as_json and not reporter.quiet and sys.stderr.isatty()
-        self._width = 0
-
-    def __call__(self, status: PlayerStatus, score: Score) -> None:
-        if self._reporter.as_json:
-            self._reporter.event("status", **status_fields(status))
-        elif self._live:
-            import sys
-
-            text = describe(status, score)
-            print(f"\r{text:<{self._width}}", end="", file=sys.stderr, flush=True)
-            self._width = len(text)
-
-    def end(self) -> None:
-        """Leave the line as it is."""
-        if self._live and self._width:
-            import sys
-
-            print(file=sys.stderr)
+def _show(line: Line, status: PlayerStatus, score: Score, clock: ClockLink | None) -> None:
+    if clock is None:
+        line.show(lambda: status_fields(status), lambda: describe(status, score))
+    else:
+        line.show(
+            lambda: status_fields(status) | {"clock": clock_fields(clock)},
+            lambda: f"{describe(status, score)}  {describe_clock(clock)}",
+        )
 
 
-def status_fields(status: PlayerStatus) -> dict[str, Any]:
-    """A status as JSON has it."""
-    deck = status.deck
-    return {
-        "state": deck.state,
-        "score_sec": round(status.heard_score_sec, 3),
-        "position_sec": round(status.heard_sec, 3),
-        "duration_sec": round(deck.duration_sec, 3),
-        "rendered_sec": round(deck.rendered_sec, 3),
-        "wait_sec": round(deck.wait_sec, 3),
-        "real_time_factor": round(deck.rtf, 4),
-        "take": deck.take,
-        "voice": deck.voice,
-        "level": round(status.level, 5),
-        "device": status.device,
-        "latency_sec": round(status.latency_sec, 4),
-        "underruns": status.underruns,
-        "xruns": status.xruns,
-    }
+def _play_notes(
+    score: Score,
+    settings: RenderSettings,
+    found: Settings,
+    port: str,
+    start_sec: float,
+    reporter: Reporter,
+    stopped: Callable[[], bool],
+) -> None:
+    """Send the notes of a take to a MIDI port; no audio is opened."""
+    from pkontext.bundle import open_bundle
+    from pkontext.engine import open_rendering
+    from pkontext.midi_play import KEYS, MidiTake, hangups_interrupt, open_output, play_until_end
+
+    with hangups_interrupt(), open_output(port) as output:
+        name = output.info.name
+        reporter.event("performing", port=name, api=output.info.api)
+        reporter.line(f"Performing for {name} ...")
+        rendering = open_rendering(score, open_bundle(found.bundle), settings, found.threads, found.provider)
+        notes = rendering.take_notes(stopped)
+        take = MidiTake(notes, rendering.places(), output.send)
+        if start_sec:
+            take.seek(start_sec)
+        line = Line(reporter)
+        with key_presses() as read_key:
+            status = play_until_end(
+                take,
+                read_key,
+                stopped,
+                lambda status: line.show(
+                    lambda: midi_fields(status, name), lambda: describe_midi(status, score, name)
+                ),
+                lambda: reporter.line(keys_text(KEYS)),
+            )
+        line.end()
+    reporter.event("done", **midi_fields(status, name), notes=len(notes.notes))
 
 
 def output_factory(output: str | None, device: str | None, force: bool) -> Any:
@@ -375,10 +297,3 @@ def output_factory(output: str | None, device: str | None, force: bool) -> Any:
 
     path = check_output(Path(output), force)
     return lambda ring, rate: FileOutput(ring, rate, path, force=force)
-
-
-def _state_words(status: PlayerStatus) -> str:
-    deck = status.deck
-    if deck.state == "waiting":
-        return f"waiting {deck.wait_sec:.0f} s" if deck.wait_sec >= 1 else "waiting"
-    return deck.state

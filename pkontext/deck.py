@@ -102,17 +102,19 @@ class Deck:
         self._frame = 0  # of the audio that is heard, while no head moves
         self._place: float | None = None  # score second to go to, as soon as it is known where that is
         self._passing: set[int] = set()
+        self._known: set[int] = set()  # takes that were asked for and not dropped
 
     # -- takes ------------------------------------------------------------------------------------------
 
     def load(self, score: Score) -> None:
         """Take another score, stopped at its beginning, without a take yet."""
-        for number in {*self._worker.takes, *self._worker.errors, self._due[0], self._heard[0]} - {0}:
+        for number in self._known:
             self._worker.drop(number)
         self._halt()
         self._was_playing = False
         self._frame, self._place, self.span = 0, None, None
         self._passing.clear()
+        self._known.clear()
         self.score, self._heard, self._due = score, (0, VOICES[0]), (0, VOICES[0])
 
     def new_take(self, settings: RenderSettings, passing: bool = False) -> int:
@@ -137,6 +139,7 @@ class Deck:
         if self.score is None:
             raise ValueError("load a score first")
         number = self._worker.new_take(self.score, settings)
+        self._known.add(number)
         if self._due[0] != self._heard[0] and self._due[0] in self._passing:
             self._forget(self._due[0])
         self._due = (number, settings.voice)
@@ -147,7 +150,7 @@ class Deck:
         return number
 
     def takes(self) -> list[int]:
-        """Numbers of the takes that can be selected."""
+        """Numbers of the takes that have been begun."""
         return sorted(self._worker.takes)
 
     def take(self, number: int) -> LiveTake | None:
@@ -164,7 +167,7 @@ class Deck:
         """
         number = self._due[0] if number is None else number
         voice = self._due[1] if voice is None else voice
-        if voice not in VOICES or (number != self._due[0] and number not in self._worker.takes):
+        if voice not in VOICES or number not in self._known:
             raise ValueError(f"there is no {voice} voice of a take {number}")
         self._due = (number, voice)
 
@@ -372,6 +375,7 @@ class Deck:
 
     def _forget(self, number: int) -> None:
         self._passing.discard(number)
+        self._known.discard(number)
         self._worker.drop(number)
 
     def _settle_place(self) -> bool:

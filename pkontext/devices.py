@@ -112,8 +112,8 @@ def find_output(wanted: DeviceName | str | None = None) -> AudioDevice:
         raise DeviceError(
             "device.none",
             "There is no audio output on this machine.",
-            "Connect one, or start the sound server (PipeWire, PulseAudio or JACK), and try again; "
-            f"to render without sound use `pkontext render`.{jack}",
+            "Connect one, or start the sound server (PipeWire, PulseAudio or JACK), and try again; takes "
+            f"can be rendered and exported without it.{jack}",
         )
     names = [str(device.device_name) for device in outputs]
     similar = difflib.get_close_matches(str(wanted), names, n=len(names), cutoff=0.0)

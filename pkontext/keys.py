@@ -42,7 +42,8 @@ def key_presses(stream: Any = None) -> Iterator[ReadKey]:
             tty.setcbreak(descriptor)
             yield lambda wait_sec: _read_unix(descriptor, wait_sec)
         finally:
-            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+            with contextlib.suppress(termios.error):  # the terminal may have been closed
+                termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
 def _read_unix(descriptor: int, wait_sec: float) -> str | None:

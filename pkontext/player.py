@@ -192,9 +192,9 @@ class Player:
         return self._send(lambda: action(self._processor)).result(timeout)
 
     def ask(self, action: Callable[[Processor], Any], answer: Callable[[Any], None]) -> None:
-        """Run something with the processor on the player's thread; ``answer`` is called there with its result.
+        """Run something with the processor on the player's thread.
 
-        An exception is an answer, too.
+        ``answer`` is called there with the result, or with the exception.
         """
         future = self._send(lambda: action(self._processor))
         future.add_done_callback(lambda done: answer(done.exception() or done.result()))

@@ -43,14 +43,7 @@ def pack_state(
         "loop": loop,
     }
     if score is not None:
-        state["score"] = {
-            "notes": _packed(score.notes),
-            "tempi": _packed(score.tempi),
-            "meters": _packed(score.meters),
-            "ticks_per_quarter": score.ticks_per_quarter,
-            "title": score.title,
-            "warnings": score.warnings,
-        }
+        state["score"] = score_to_plain(score)
     return json.dumps(state, default=str).encode()
 
 
@@ -79,8 +72,8 @@ def unpack_state(state: bytes) -> State:
             "Update it.",
         )
     try:
-        score = None if found.get("score") is None else _score(found["score"])
-        settings = _settings(found["settings"])
+        score = None if found.get("score") is None else score_from_plain(found["score"])
+        settings = settings_from_plain(found["settings"])
         values = {
             name: parameters.find(name).checked(float(value)) for name, value in found["values"].items()
         }
@@ -90,7 +83,26 @@ def unpack_state(state: bytes) -> State:
         raise _damaged(f"{type(error).__name__}: {error}"[:80]) from error
 
 
-def _settings(found: dict[str, Any]) -> RenderSettings:
+def score_to_plain(score: Score) -> dict[str, Any]:
+    """A score as plain values, for JSON."""
+    return {
+        "notes": _packed(score.notes),
+        "tempi": _packed(score.tempi),
+        "meters": _packed(score.meters),
+        "ticks_per_quarter": score.ticks_per_quarter,
+        "title": score.title,
+        "warnings": list(score.warnings),
+    }
+
+
+def settings_from_plain(found: dict[str, Any]) -> RenderSettings:
+    """Settings from their plain values, as `dataclasses.asdict` makes them; unknown ones are left out.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError, AttributeError, InputError
+        For values that do not fit.
+    """
     known = {field.name for field in fields(RenderSettings)}
     values = {name: value for name, value in found.items() if name in known}
     for name in ("soundfont", "like"):
@@ -106,7 +118,14 @@ def _settings(found: dict[str, Any]) -> RenderSettings:
     return settings
 
 
-def _score(found: dict[str, Any]) -> Score:
+def score_from_plain(found: dict[str, Any]) -> Score:
+    """The score of `score_to_plain`.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, zlib.error
+        For values that do not fit.
+    """
     notes = _unpacked(found["notes"], SCORE_NOTE)
     if not len(notes):
         raise ValueError("no notes")

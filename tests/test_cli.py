@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -284,3 +285,25 @@ def test_doctor_is_content(run_cli: Run) -> None:
     done = run_cli("doctor", "--json")
     (report,) = lines(done.stdout)
     assert done.returncode == 0 and report["ok"] is True, report
+
+
+def test_without_a_command_there_is_help_or_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app where there is a desktop, help where there is none."""
+    started: list[list[str]] = []
+    monkeypatch.setattr(cli, "start_app", lambda arguments: started.append(arguments) or 0)
+    monkeypatch.setattr(cli, "has_desktop", lambda: False)
+    result = CliRunner().invoke(app, [])
+    assert result.exit_code == 0 and "Usage: pkontext" in result.output and "render" in result.output
+    monkeypatch.setattr(cli, "has_desktop", lambda: True)
+    assert CliRunner().invoke(app, []).exit_code == 0 and started == [[]]
+    CliRunner().invoke(app, ["gui", "a.mid", "--silent"])
+    assert started[-1] == ["a.mid", "--silent"]
+
+
+def test_a_desktop_is_a_screen_and_qt(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert not cli.has_desktop()
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert cli.has_desktop() == (importlib.util.find_spec("PyQt6") is not None)

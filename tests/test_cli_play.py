@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from pkontext import cli_play
 from pkontext.bundle import open_bundle
-from pkontext.cli_play import Transport, clock, describe, meter
 from pkontext.keys import key_presses
 from pkontext.output import NullOutput
+from pkontext.play_keys import KEYS, Transport
+from pkontext.play_line import clock, describe, meter
 from pkontext.player import Player
 from pkontext.score import bar_start_sec, load_score
 from tests.conftest import REPOSITORY
@@ -82,7 +82,7 @@ def test_every_key_does_what_the_help_says(toy_bundle: Path, long_midi_file: Pat
     transport.press("l")
     assert player.call(lambda processor: processor.deck.span) is None
     transport.press("h")
-    assert all(meaning in said[0] for _, meaning in cli_play.KEYS)
+    assert all(meaning in said[0] for _, meaning in KEYS)
     transport.press("x")
     assert not transport.quit
     transport.press("q")

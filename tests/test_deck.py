@@ -235,6 +235,18 @@ def test_a_new_take_takes_over_while_the_old_one_plays(deck: Deck, takes: dict[s
         deck.select(77)
 
 
+def test_a_take_can_be_chosen_before_it_is_begun(deck: Deck) -> None:
+    first = ready(deck)
+    second, third = deck.new_take(RenderSettings(seed=1)), deck.new_take(RenderSettings(seed=2))
+    deck.select(second)
+    until(deck, lambda: deck.status().take == second)
+    rendered(deck, second)
+    deck.select(first)
+    deck.drop(third)
+    with pytest.raises(ValueError, match="take 3"):
+        deck.select(third)
+
+
 def test_passing_takes_go_when_the_next_one_comes(deck: Deck) -> None:
     first = ready(deck)
     deck.new_take(RenderSettings(seed=1), passing=True)

@@ -28,6 +28,8 @@ LAYERS = {
     "deck": 3,
     "processor": 3,
     "player": 3,
+    "midi_play": 3,
+    "follow": 3,
     "best_of": 4,
     "render_job": 4,
     "render_report": 4,
@@ -37,6 +39,11 @@ LAYERS = {
     "cli_play": 4,
     "cli_live": 4,
     "cli_devices": 4,
+    "cli_notate": 4,
+    "cli_ports": 4,
+    "perform_captured": 4,
+    "play_keys": 4,
+    "play_line": 4,
     "__main__": 5,
 }
 STAGE = 2
