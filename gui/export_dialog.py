@@ -285,8 +285,9 @@ class ExportDialog(QDialog):
             super().reject()
 
     def _run_job(self, job: ExportJob) -> Callable[[Any], Any]:
-        score, bundle = self._document.score, self._client.bundle
-        return lambda operation: write(operation, job, score, bundle)
+        score, client = self._document.score, self._client
+        bundle, threads, provider = client.bundle, client.threads, client.provider
+        return lambda operation: write(operation, job, score, bundle, threads, provider)
 
     def _finished(self, written: int) -> None:
         self.close_button.setText(self.tr("Close"))

@@ -95,8 +95,18 @@ def plan(
     return jobs
 
 
-def write(operation: Operation, job: ExportJob, score: Score, bundle: Bundle) -> SinkReport | int:
+def write(
+    operation: Operation,
+    job: ExportJob,
+    score: Score,
+    bundle: Bundle,
+    threads: int = 0,
+    provider: str = "auto",
+) -> SinkReport | int:
     """Render a take to its file, which appears under its name when it is complete.
+
+    With the player's threads and provider the samples are those that were heard; with others the last bits of
+    sums may differ.
 
     Returns
     -------
@@ -110,7 +120,7 @@ def write(operation: Operation, job: ExportJob, score: Score, bundle: Bundle) ->
         Nothing was left behind.
     """
     path = check_output(job.path, force=True)  # asked before
-    rendering = open_aside(score, bundle, job.settings)
+    rendering = open_aside(score, bundle, job.settings, threads, provider)
     check_cancelled(operation.cancelled)
     if job.kind not in AUDIO:
         operation.report(-1.0, "performing")

@@ -7,9 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mido
 import pytest
+
+if TYPE_CHECKING:
+    from pkontext.bundle import Bundle
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -22,6 +26,14 @@ def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from export.toy import build_toy_bundle
 
     return build_toy_bundle(tmp_path_factory.mktemp("toy-bundle"))
+
+
+@pytest.fixture(scope="session")
+def bundle(toy_bundle: Path) -> Bundle:
+    """The toy bundle, open."""
+    from pkontext.bundle import open_bundle
+
+    return open_bundle(toy_bundle)
 
 
 @pytest.fixture(autouse=True)

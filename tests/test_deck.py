@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pkontext.bundle import Bundle, open_bundle
+from pkontext.bundle import Bundle
 from pkontext.deck import EMPTY, FAILED, PAUSED, PLAYING, STOPPED, WAITING, Deck
 from pkontext.engine import RenderSettings, open_rendering
 from pkontext.readiness import SAFE_SPEED, enough, wait_sec
@@ -19,11 +19,6 @@ from pkontext.take_audio import LiveTake
 from pkontext.types import NOTE, Score
 
 RATE = 44100
-
-
-@pytest.fixture(scope="module")
-def bundle(toy_bundle: Path) -> Bundle:
-    return open_bundle(toy_bundle)
 
 
 @pytest.fixture(scope="module")

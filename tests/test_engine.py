@@ -12,7 +12,7 @@ import pytest
 
 from pkontext import curves as pc
 from pkontext import synth
-from pkontext.bundle import Bundle, open_bundle
+from pkontext.bundle import Bundle
 from pkontext.deadpan import LEAD_FRAMES, TAIL_FRAMES
 from pkontext.engine import Progress, Rendering, RenderSettings, open_rendering
 from pkontext.errors import Cancelled, InputError
@@ -23,11 +23,6 @@ from pkontext.types import NOTE, Score
 
 HOP = 4096
 FRAME = HOP / 44100
-
-
-@pytest.fixture(scope="module")
-def bundle(toy_bundle: Path) -> Bundle:
-    return open_bundle(toy_bundle)
 
 
 def make_score(count: int, step: float = 0.3, duration: float = 0.25) -> Score:

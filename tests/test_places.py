@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from pkontext.bundle import Bundle, open_bundle
+from pkontext.bundle import Bundle
 from pkontext.engine import Rendering, RenderSettings, Reroll, open_rendering
 from pkontext.places import Places
 from pkontext.score import score_from_notes
 from pkontext.types import NOTE, Score
-
-
-@pytest.fixture(scope="module")
-def bundle(toy_bundle: Path) -> Bundle:
-    return open_bundle(toy_bundle)
 
 
 @pytest.fixture(scope="module")

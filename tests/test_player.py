@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pkontext.bundle import Bundle, open_bundle
+from pkontext.bundle import Bundle
 from pkontext.deck import PAUSED, PLAYING, STOPPED
 from pkontext.engine import RenderSettings, open_rendering
 from pkontext.errors import DeviceError, InputError
@@ -23,11 +23,6 @@ from pkontext.score import score_from_notes
 from pkontext.types import NOTE, Score
 
 RATE = 44100
-
-
-@pytest.fixture(scope="module")
-def bundle(toy_bundle: Path) -> Bundle:
-    return open_bundle(toy_bundle)
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pkontext.bundle import Bundle, open_bundle
+from pkontext.bundle import Bundle
 from pkontext.engine import RenderSettings, open_rendering
 from pkontext.output import SpeakerOutput
 from pkontext.player import Player
@@ -26,11 +25,6 @@ PERIOD = 256
 def server() -> Iterator[JackServer]:
     with jack_server(period=PERIOD) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def bundle(toy_bundle: Path) -> Bundle:
-    return open_bundle(toy_bundle)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pkontext import parameters, synth
-from pkontext.bundle import Bundle, open_bundle
+from pkontext.bundle import Bundle
 from pkontext.drawn import Drawn
 from pkontext.engine import RenderSettings, Reroll, open_rendering
 from pkontext.errors import InputError
@@ -23,11 +23,6 @@ from pkontext.session import pack_state, unpack_state
 from pkontext.types import NOTE, Score
 
 RATE = 44100
-
-
-@pytest.fixture(scope="module")
-def bundle(toy_bundle: Path) -> Bundle:
-    return open_bundle(toy_bundle)
 
 
 @pytest.fixture(scope="module")
