@@ -331,9 +331,11 @@ class Deck:
             left -= self._heads.fade  # kept to fade out with, should nothing follow in time
         if left <= 0:
             self._frame = head.position
-            self._heads.stop()
             if audio.done:
+                self._heads.end()
                 self._playing = self._was_playing = False
+            else:
+                self._heads.stop()
             return count
         if loop is not None and head.position < loop[1]:
             left = min(left, loop[1] - head.position)

@@ -80,6 +80,10 @@ class Heads:
             self._leaving.append(self.active)
             self.active = None
 
+    def end(self) -> None:
+        """The audio has ended by itself, so there is nothing to fade."""
+        self.active = None
+
     def drop(self) -> None:
         """Be silent at once, without a fade: what was playing is not heard any more."""
         self.active = None
