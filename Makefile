@@ -30,8 +30,11 @@ lint: setup-dev ## style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
 
+# A sound server drops a client that a busy machine keeps waiting, and PortAudio cannot come back from that in
+# one process: what failed in real time gets a second chance in another one.
 test: lint ## lint, then the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m realtime || $(BIN)/python -m pytest -m realtime --last-failed
+	@$(BIN)/python -m pytest -m "not realtime"
 
 bench: setup-dev ## real-time factor, time to first audio and memory, stage by stage, and of the player
 	@$(BIN)/python scripts/bench.py

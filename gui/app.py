@@ -17,6 +17,9 @@ from pkontext import __version__
 from pkontext.output import NullOutput
 from pkontext.player import OutputFactory
 
+#: The player's thread must not wait long for the interpreter while the window paints.
+_SWITCH_SEC = 0.001
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the app until its window is closed; returns the exit code."""
@@ -41,6 +44,7 @@ def make_application() -> QApplication:
     existing = QApplication.instance()
     if isinstance(existing, QApplication):
         return existing
+    sys.setswitchinterval(_SWITCH_SEC)
     QApplication.setHighDpiScaleFactorRoundingPolicy(Qt.HighDpiScaleFactorRoundingPolicy.PassThrough)
     application = QApplication(sys.argv[:1])
     application.setApplicationName("PianoKontext")

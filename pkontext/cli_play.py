@@ -115,23 +115,13 @@ def play_file(
     """Load a file, play it, and say how it went."""
     begun = time.perf_counter()
     from pkontext.score import load_score
-    from pkontext.take import RenderSettings, check_settings
+    from pkontext.take import check_settings, settings_from_options
 
     score = load_score(source)
     for warning in score.warnings:
         reporter.event("warning", message=warning)
         reporter.line(f"Note: {warning}", "yellow")
-    settings = RenderSettings(
-        seed=found.seed,
-        tempo=found.tempo,
-        steps=found.steps,
-        expressiveness=found.expressiveness,
-        guidance=found.guidance,
-        temperature=found.temperature,
-        voice=found.voice,
-        soundfont=found.soundfont,
-        reverb=found.reverb,
-    )
+    settings = settings_from_options(found)
     check_settings(settings)
     if route.midi_out is not None:
         _play_notes(score, settings, found, route.midi_out, start_sec, reporter, stopped)

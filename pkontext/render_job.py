@@ -30,7 +30,7 @@ from pkontext.errors import Cancelled, InputError
 from pkontext.expressive_midi import TakeNotes, expressive_midi, write_midi
 from pkontext.score import bar_span_sec, load_score
 from pkontext.selfcheck import CheckReport, check_notes
-from pkontext.take import CancelFn, check_cancelled
+from pkontext.take import CancelFn, check_cancelled, settings_from_options
 from pkontext.types import Score
 
 if TYPE_CHECKING:
@@ -161,17 +161,8 @@ def _render_settings(job: Job, score: Score) -> RenderSettings:
             f"--start is at {job.start_sec:g} s, and the piece ends at {score.duration_sec:.1f} s.",
             "Choose an earlier start.",
         )
-    found = job.settings
-    return RenderSettings(
-        seed=found.seed,
-        tempo=found.tempo,
-        steps=found.steps,
-        expressiveness=found.expressiveness,
-        guidance=found.guidance,
-        temperature=found.temperature,
-        voice=found.voice,
-        soundfont=found.soundfont,
-        reverb=found.reverb,
+    return replace(
+        settings_from_options(job.settings),
         start_sec=job.start_sec,
         end_sec=job.end_sec,
         rerolls=tuple(Reroll(*bar_span_sec(score, first, last), seed) for first, last, seed in job.rerolls),

@@ -12,6 +12,7 @@ import numpy as np
 from pkontext import __version__
 from pkontext.drawn import Drawn, check_drawn
 from pkontext.errors import Cancelled, InputError
+from pkontext.settings import Settings
 from pkontext.types import Score
 
 VOICES = ("neural", "sampler", "deadpan")
@@ -88,6 +89,22 @@ class RenderSettings:
     drawn: tuple[Drawn, ...] = ()
     like: Path | None = None
     like_amount: float = 1.0
+
+
+def settings_from_options(found: Settings) -> RenderSettings:
+    """What of the user's options makes a take; the rest of the settings keeps its defaults."""
+    names = (
+        "seed",
+        "tempo",
+        "steps",
+        "expressiveness",
+        "guidance",
+        "temperature",
+        "voice",
+        "soundfont",
+        "reverb",
+    )
+    return RenderSettings(**{name: getattr(found, name) for name in names})
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what plays through a sound server in real time: `make test` runs that in a process of its own."""
+    for item in items:
+        module = getattr(item, "module", None)
+        names = {getattr(value, "__module__", "") for value in vars(module).values()} if module else set()
+        if names & {"tests.jack_server", "tests.live_midi"}:
+            item.add_marker(pytest.mark.realtime)
+
+
 @pytest.fixture(scope="session")
 def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a bundle with tiny untrained graphs: real in every joint, meaningless to hear."""
