@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from pkontext.types import Score
 
 _TICK_SEC = 0.08
+#: Largest sample, lately, from which on something is heard.
+_AUDIBLE = 1e-3
 
 
 def register(app: typer.Typer) -> None:
@@ -194,7 +196,8 @@ def play(
     else:
         reporter.event("following", **clock_fields(clock))
     begun = time.perf_counter() if begun is None else begun
-    heard, line = False, Line(reporter)
+    begun_playing = heard = False
+    line = Line(reporter)
     while not (transport.quit or stopped()):
         key = read_key(_TICK_SEC)
         if key is not None:
@@ -202,11 +205,12 @@ def play(
         status = player.status
         if status.error is not None and status.deck.state in ("paused", "stopped", "failed"):
             raise status.error
-        if status.level > 0 and not heard:
+        begun_playing |= status.deck.position_sec > 0
+        if status.level > _AUDIBLE and not heard:
             heard = True
             reporter.event("sound", first_sound_sec=round(time.perf_counter() - begun, 3))
         _show(line, status, score, clock)
-        if clock is None and heard and status.deck.state == "stopped" and status.level == 0:
+        if clock is None and begun_playing and status.deck.state == "stopped" and status.level == 0:
             break
     status = player.status
     player.stop()

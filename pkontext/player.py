@@ -326,6 +326,8 @@ class Player:
         if processor.silent:
             output.expecting = False
             return
+        if not output.expecting and ring.readable == 0:
+            self._fed.clear()  # what was heard before the silence
         fill = round(FILL_SEC * output.sample_rate)
         while ring.readable < fill and not processor.silent:
             frame = ring.written
@@ -391,7 +393,7 @@ class Player:
         fed = self._fed
         while len(fed) > 1 and fed[1].frame <= frame:
             fed.popleft()
-        return fed[0] if fed else None
+        return fed[0] if fed and fed[0].frame <= frame else None
 
 
 def speaker(device: DeviceName | str | None) -> OutputFactory:

@@ -21,6 +21,7 @@ from typing import Any
 DEMO = Path(__file__).resolve().parent.parent / "pkontext" / "data" / "demo.mid"
 START, END = "<!-- bench-player:start -->", "<!-- bench-player:end -->"
 BLOCK = 256
+AUDIBLE = 1e-3
 PAPER_STEPS, PAPER_MILLIONS = 64, 26
 
 
@@ -72,11 +73,11 @@ def measure(bundle_folder: Path | None, seconds: float) -> dict[str, Any]:
         player.load(score, RenderSettings(seed=seed))
         begun = time.perf_counter()
         player.play()
-        until(lambda: player.status.level > 0)
+        until(lambda: player.status.level > AUDIBLE)
         warm.append(time.perf_counter() - begun)
         if seed < 3:
             player.stop()
-            until(lambda: player.status.level == 0)
+            until(lambda: player.status.deck.state == "stopped" and player.status.level == 0)
     note("playing")
     wall, cpu = time.perf_counter(), time.process_time()
     busy = busy_rendering(player, seconds)
