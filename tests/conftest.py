@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +29,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         names = {getattr(value, "__module__", "") for value in vars(module).values()} if module else set()
         if names & {"tests.jack_server", "tests.live_midi"}:
             item.add_marker(pytest.mark.realtime)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    """Fail the session when a test leaves one of our threads running."""
+    yield
+    ours = ("render", "player", "listener", "journal", "ports", "midi-out", "metronome", "open")
+    end = time.monotonic() + 10
+    while left := [
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name.removeprefix("pkontext-") in ours and thread.name.startswith("pkontext-")
+    ]:
+        assert time.monotonic() < end, f"threads left running: {left}"
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")

@@ -139,6 +139,15 @@ def test_files_that_cannot_be_opened_are_said(
     assert window.document.score is None and window.pages.currentWidget() is window.welcome
 
 
+def test_the_demo_sounds_soon_after_the_first_start(qtbot: QtBot, window: MainWindow) -> None:
+    """One button, and there is music."""
+    begun = time.monotonic()
+    window.welcome.demo_requested.emit()
+    qtbot.waitUntil(lambda: window.timeline.playhead > 0.2, timeout=60_000)
+    assert window.client.status.deck.state == "playing" and time.monotonic() - begun < 60
+    assert window.document.title == "demo"
+
+
 def test_a_dropped_file_opens(qtbot: QtBot, window: MainWindow, midi_file: Path) -> None:
     data = QMimeData()
     data.setUrls([QUrl.fromLocalFile(str(midi_file))])
