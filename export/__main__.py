@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from train.dit_model import DiT
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -44,7 +45,7 @@ def bundle(
     latent_temperature: Annotated[float, typer.Option(help="Scale of the noise of the latents.")] = 0.3,
     velocity_contrast: Annotated[
         float, typer.Option(help="Factor on differences of velocity that the latents are shown.")
-    ] = 1.5,
+    ] = 2.0,
     seconds: Annotated[
         float, typer.Option(help="Longest rendered part of a performance, for the card.")
     ] = 150.0,
@@ -54,6 +55,7 @@ def bundle(
     from export.card import WEIGHTS_LICENCE, model_card
     from export.dit import load_dit
     from pkontext.bundle import LicenceEntry, SamplerEntry
+    from train.loop import run_record
 
     curve_model, curve_meta = load_dit(curves)
     latent_model, latent_meta = load_dit(latents)
@@ -61,9 +63,8 @@ def bundle(
         "hardware": "CPU, two cores",
         "seed": curve_meta["loop"]["seed"],
         "codec": _codec_record(codec, refine),
-        "curves": _record(curves) | {"parameters": sum(p.numel() for p in curve_model.parameters())},
-        "latents": _record(latents)
-        | {"parameters": sum(p.numel() for p in latent_model.parameters()), "seconds": seconds},
+        "curves": run_record(curves) | _network(curve_model),
+        "latents": {"seconds": seconds} | run_record(latents) | _network(latent_model),
     }
     sampler = SamplerEntry(
         solver="dpmpp",
@@ -154,34 +155,19 @@ def _codec_record(run: Path, refined: Path | None = None) -> dict:
         count = sum(parameters(run / f"{name}.onnx") for name in ("encoder", "decoder"))
         return {"weights": "Music2Latent of Sony CSL Paris, CC BY-NC 4.0", "parameters": count}
     from train.codec import load_codec
+    from train.loop import run_record
 
-    record = _record(run) | {"parameters": sum(p.numel() for p in load_codec(run).parameters())}
+    model = load_codec(run)
+    record = run_record(run) | {"parameters": sum(p.numel() for p in model.parameters())}
+    record["sizes"] = model.encoder.config.to_dict()
     if refined is not None and (refined / "log.csv").exists():
-        record["refined"] = _record(refined)
+        record["refined"] = run_record(refined)
     return record
 
 
-def _record(run: Path) -> dict:
-    """Data, steps, minutes and last validation loss of a run folder."""
-    meta = json.loads((run / "config.json").read_text())
-    with (run / "log.csv").open(newline="", encoding="utf-8") as handle:
-        rows = list(csv.DictReader(handle))
-    losses = [float(row["value"]) for row in rows if row["name"] == "val_loss"]
-    agreement = {
-        row["name"].removeprefix("val_"): round(float(row["value"]), 3)
-        for row in rows
-        if row["name"].startswith("val_") and row["name"].endswith("_r")
-    }
-    started = {"started_from": meta["init"]} if meta.get("init") else {}
-    return {
-        **meta["data"],
-        **started,
-        "steps": int(rows[-1]["step"]),
-        "minutes": round(float(rows[-1]["minutes"]), 1),
-        "val_loss": losses[-1],
-        **({"agreement": agreement} if agreement else {}),
-        "revision": meta["revision"],
-    }
+def _network(model: DiT) -> dict:
+    """Parameters and sizes of a network."""
+    return {"parameters": sum(p.numel() for p in model.parameters()), "sizes": model.config.to_dict()}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 
 from export import music2latent
 from export.dit import example_inputs, export_dit
-from export.graphs import PARITY_ATOL, golden, graph_signature
+from export.graphs import PARITY_ATOL, Store, golden, graph_signature
 from pkontext import __version__, bundle, synth
 from pkontext.codec import read_codec_folder
 from pkontext.curves import CHANNELS
@@ -70,15 +70,15 @@ def write_bundle(
     parity: dict[str, np.ndarray] = dict(np.load(codec_folder / "parity.npz"))
     for name in ("encoder", "decoder"):
         shutil.copyfile(codec_folder / f"{name}.onnx", part / f"{name}.onnx")
-    models = {
-        "dit_curves": (curve_model, sampler.curve_window),
-        "dit_latents": (latent_model, sampler.latent_window),
+    models: dict[str, tuple[DiT, int, Store]] = {
+        "dit_curves": (curve_model, sampler.curve_window, "half"),
+        "dit_latents": (latent_model, sampler.latent_window, "int8"),
     }
-    for name, (model, frames) in models.items():
-        error = export_dit(model, frames, part / f"{name}.onnx")
+    for name, (model, frames, store) in models.items():
+        error = export_dit(model, frames, part / f"{name}.onnx", store)
         if error > PARITY_ATOL:
             raise ValueError(f"{name} differs from torch by {error:.2g}, more than {PARITY_ATOL:g}")
-        parity |= golden(name, model, example_inputs(model.config, frames, seed=1))
+        parity |= golden(name, model, example_inputs(model.config, frames, seed=1), store)
     np.savez_compressed(part / PARITY_FILE, **parity)  # type: ignore[arg-type]
     for name, text in documents.items():
         (part / name).write_text(text, encoding="utf-8")

@@ -67,14 +67,22 @@ def _codec_row(codec: dict) -> str:
     """Row of the codec: how it was trained, or whose it is."""
     if "weights" in codec:
         return f"| codec | {codec['weights']}, not trained here | – | – | {codec['parameters'] / 1e6:.1f} M | – |"
-    return f"| codec | {codec['excerpts']} excerpts of {codec['seconds']:.0f} s | {_cells(codec)} |"
+    audio = f"{codec['excerpts']} excerpts of {codec['seconds']:.0f} s"
+    if "coarse" not in codec:
+        return f"| codec | {audio} | {_cells(codec)} |"
+    coarse, refined = codec["coarse"], codec.get("refined")
+    rows = [
+        f"| codec, coarse part | {coarse['excerpts']} excerpts of {coarse['seconds']:.0f} s | {_cells(coarse)} |"
+    ]
+    rows += [f"| codec, fine part | {audio} | fitted | – | {codec['parameters'] / 1e6:.1f} M in all | – |"]
+    if refined:
+        rows += [f"| codec, decoder | the same | {_cells(refined)} |"]
+    return "\n".join(rows)
 
 
 def _started(part: dict) -> str:
     """Where a network's training started, when it was not from nothing."""
-    return (
-        f"; it started from the network of the run {part['started_from']}" if "started_from" in part else ""
-    )
+    return f"; it started from the network of {part['started_from']}" if "started_from" in part else ""
 
 
 def _agreement(curves: dict) -> str:
@@ -99,7 +107,7 @@ def _pianos(codec: dict) -> str:
     if "soundfonts" not in codec:
         return ""
     text = f"The codec heard {', '.join(codec['soundfonts'])} (varied: {codec.get('varied', 'level')})."
-    if "refined" in codec:
+    if "refined" in codec and "coarse" not in codec:
         more = codec["refined"]
         text += (
             f"\nIts decoder alone was trained on for {more['steps']} steps, {more['minutes']:.0f} minutes."
@@ -109,5 +117,5 @@ def _pianos(codec: dict) -> str:
 
 def _cells(part: dict) -> str:
     """Steps, minutes, parameters and validation loss of one part."""
-    millions = part["parameters"] / 1e6
-    return f"{part['steps']} | {part['minutes']:.0f} | {millions:.1f} M | {part['val_loss']:.4f}"
+    millions = f"{part['parameters'] / 1e6:.1f} M" if "parameters" in part else "–"
+    return f"{part['steps']} | {part['minutes']:.0f} | {millions} | {part['val_loss']:.4f}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from export.graphs import export_graph
+from export.graphs import Store, export_graph
 from pkontext.windows import CONTEXT_MARGIN
 from train.dit_model import DiT, DiTConfig
 
@@ -44,6 +44,6 @@ def example_inputs(config: DiTConfig, frames: int, seed: int = 0) -> dict[str, t
     return inputs
 
 
-def export_dit(model: DiT, frames: int, path: Path) -> float:
+def export_dit(model: DiT, frames: int, path: Path, store: Store = "half") -> float:
     """Write a DiT for windows of ``frames`` frames; returns the largest difference from torch."""
-    return export_graph(model.cpu(), path, example_inputs(model.config, frames), "clean")
+    return export_graph(model.cpu(), path, example_inputs(model.config, frames), "clean", store=store)

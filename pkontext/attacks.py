@@ -23,9 +23,9 @@ TRACE_SHARE = 0.001
 #: Shares of a frame's window that say where in it the attack is.
 USABLE_SHARES = (0.02, 0.9)
 #: Between the estimated step and the end of the limiting, and of its release; in windows.
-GUARD, RELEASE = 0.086, 0.032
+GUARD, RELEASE = 0.07, 0.025
 #: Traces relative to the attack's power: decibels at the attack, and per window ahead of it.
-TRACE_DB, TRACE_DB_PER_WINDOW = -28.0, -60.0
+TRACE_DB, TRACE_DB_PER_WINDOW = -20.0, -36.0
 #: What remains may exceed the sound before by this factor in power.
 MARGIN = 1.5
 
@@ -91,13 +91,15 @@ def find_attacks(power: np.ndarray, spec: StftSpec) -> list[tuple[int, float, fl
         if power[frame] <= 2 * before or after < factor * before:
             frame += 1
             continue
-        # Sound that rises slowly is placed later by later frames: the earliest place spares its beginning.
+        # Sound that rises slowly is placed later by later frames: an early place spares its beginning. With
+        # many frames a window, the earliest of all is too early where the sound decays within the window.
         shares = (power[frame : frame + ratio] - before) / (after - before)
         places = np.searchsorted(-share, -shares) + spec.hop * np.arange(frame, frame + len(shares))
         rising = np.cumsum(shares >= USABLE_SHARES[1]) == 0
         usable = (shares > USABLE_SHARES[0]) & rising
         if usable.any():
-            found.append((int(places[usable].min()), float(before), float(after)))
+            early = np.sort(places[usable])[: max(ratio // 4, 1)]
+            found.append((int(early[-1]), float(before), float(after)))
         frame += ratio + 1
     return found
 

@@ -52,12 +52,14 @@ class PhaseStream:
     ----------
     spec : StftSpec
         ``n_fft`` must be an even multiple of ``hop``.
-    block : int
-        Frames that are committed together.
-    look_ahead : int
-        Frames after a block whose phase is estimated with it and then estimated again in the next one.
-    iterations : int
-        Griffin-Lim projections of each block.
+    block : int, optional
+        Frames that are committed together; two windows' worth by default.
+    look_ahead : int, optional
+        Frames after a block whose phase is estimated with it and then estimated again in the next one; by
+        default three quarters of a window, less the frame that is needed in any case.
+    iterations : int, optional
+        Griffin-Lim projections of each block; by default 2, and 8 where more than four windows overlap
+        (docs/decisions.md 5 and 31).
 
     Raises
     ------
@@ -65,7 +67,13 @@ class PhaseStream:
         When a parameter is out of range.
     """
 
-    def __init__(self, spec: StftSpec, block: int = 8, look_ahead: int = 2, iterations: int = 2) -> None:
+    def __init__(
+        self,
+        spec: StftSpec,
+        block: int | None = None,
+        look_ahead: int | None = None,
+        iterations: int | None = None,
+    ) -> None:
         if spec.hop < 1 or spec.n_fft % (2 * spec.hop):
             raise ValueError(
                 f"A window of {spec.n_fft} samples is not an even multiple of the hop of {spec.hop}. "
@@ -73,6 +81,11 @@ class PhaseStream:
             )
         if spec.floor <= 0:
             raise ValueError(f"The floor is {spec.floor}. Choose a floor above 0.")
+        overlap = spec.n_fft // spec.hop
+        block = 2 * overlap if block is None else block
+        look_ahead = 3 * overlap // 4 - 1 if look_ahead is None else look_ahead
+        if iterations is None:
+            iterations = 2 if overlap <= 4 else 8
         if block < 1 or look_ahead < 0 or iterations < 0:
             raise ValueError(
                 f"Block {block}, look-ahead {look_ahead} and iterations {iterations} are not all possible. "

@@ -8,6 +8,7 @@ divides by the summed squared windows, which is constant away from the ends.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -31,9 +32,12 @@ class StftSpec:
         return (self.n_fft - self.hop) // 2
 
 
+@lru_cache(maxsize=8)
 def hann(n: int) -> np.ndarray:
-    """Periodic Hann window, float32 ``[n]``."""
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)).astype(np.float32)
+    """Periodic Hann window, float32 ``[n]``, read-only."""
+    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)).astype(np.float32)
+    window.flags.writeable = False
+    return window
 
 
 def log_magnitude(samples: np.ndarray, spec: StftSpec) -> np.ndarray:

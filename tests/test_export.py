@@ -79,9 +79,9 @@ def test_codec_graphs_equal_torch_at_any_length(codec: Codec, codec_folder: Path
             codec_folder / f"{'encoder' if name == 'log_mag' else 'decoder'}.onnx", **{name: x.numpy()}
         )
         exact = module(x).numpy()
-        np.testing.assert_allclose(found, rounded(module)(x).numpy(), atol=1e-5)  # 1e-6 measured
+        np.testing.assert_allclose(found, rounded(module, "int8")(x).numpy(), atol=1e-5)  # 1e-6 measured
         off = np.abs(found - exact).max()
-        assert 0 < off < 1e-3 * np.abs(exact).max()  # 3e-4 measured
+        assert 0 < off < 0.02 * np.abs(exact).max()
 
 
 def test_rounding_leaves_the_model_alone(codec: Codec) -> None:
@@ -93,14 +93,18 @@ def test_rounding_leaves_the_model_alone(codec: Codec) -> None:
     assert torch.equal(copy.encoder.out.bias, codec.encoder.out.bias)  # type: ignore[union-attr]
 
 
-def test_weights_are_stored_as_float16(codec_folder: Path, toy_bundle: Path) -> None:
+def test_large_weights_are_stored_small(codec_folder: Path, toy_bundle: Path) -> None:
+    """The curve network as float16, linear layers of the others as int8."""
     for folder in (codec_folder, toy_bundle):
         for name, model in graphs(folder).items():
-            weights = [(int(np.prod(t.dims)), t.data_type) for t in model.graph.initializer]
-            assert {kind for count, kind in weights if count >= 4096} == {TensorProto.FLOAT16}, name
+            large = {t.data_type for t in model.graph.initializer if np.prod(t.dims) >= 4096}
+            if name == "dit_curves.onnx":
+                assert large == {TensorProto.FLOAT16}
+            else:
+                assert TensorProto.INT8 in large and large <= {TensorProto.FLOAT16, TensorProto.INT8}, name
     for name in ("encoder.onnx", "decoder.onnx"):  # here nearly all weights are in large matrices
         count = sum(int(np.prod(t.dims)) for t in graphs(toy_bundle)[name].graph.initializer)
-        assert (toy_bundle / name).stat().st_size < 0.6 * 4 * count  # 0.54 measured
+        assert (toy_bundle / name).stat().st_size < 0.35 * 4 * count
 
 
 def test_graphs_tell_nothing_about_the_machine(codec_folder: Path, toy_bundle: Path) -> None:
@@ -269,7 +273,7 @@ def old(tmp_path: Path) -> Path:
 def quick_export(toy_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the toy bundle's graphs for the ones that a real export would write."""
 
-    def copy(model: DiT, frames: int, path: Path) -> float:
+    def copy(model: DiT, frames: int, path: Path, store: str) -> float:
         shutil.copyfile(toy_bundle / path.name, path)
         return 0.0
 

@@ -390,7 +390,7 @@ def test_loss_weights_are_measured_for_log_magnitudes_alone(
         dim = 64
 
     measured = np.arange(64, dtype=np.float32)
-    monkeypatch.setattr(latent_task, "channel_weights", lambda graph, data: measured)
+    monkeypatch.setattr(latent_task, "channel_weights", lambda graph, data, context: measured)
     data: Any = Data()
     assert np.array_equal(latent_task.loss_weights(exported.folder, data), np.ones(64))
     piano_folder = toy_bundle.with_name(toy_bundle.name + "-codec")

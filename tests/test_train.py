@@ -363,7 +363,7 @@ def test_channels_weigh_what_they_do_to_the_sound(cache: Path) -> None:
     data = LatentData(cache / "latents" / "train", FRAME_SEC)
     gain = np.ones(data.dim, np.float32)
     gain[1] = 3.0
-    weights = channel_weights(lambda latents: latents * gain, data, floor=0.0, probes=2)  # type: ignore[arg-type]
+    weights = channel_weights(lambda latents: latents * gain, data, 3, floor=0.0, probes=2)  # type: ignore[arg-type]
     assert weights.mean() == pytest.approx(1.0, rel=1e-4)
     assert weights[1] / weights[0] == pytest.approx(9.0, rel=1e-3)
 
@@ -571,6 +571,39 @@ def test_a_network_for_another_codec_starts_from_what_it_can_use(tmp_path: Path)
         assert torch.equal(new.state_dict()[name], fresh[name])
     with pytest.raises(ValueError, match="other sizes"):
         adopt(make(7, width=32), tmp_path)
+
+
+@torch.no_grad()
+def test_a_network_for_the_coarse_channels_can_do_the_same_with_fine_ones_beside_them(tmp_path: Path) -> None:
+    """Fine channels at zero change nothing, whatever their noise; they are expected to be zero."""
+    from pkontext.features import ROLL, local_channels
+    from train.adopt import adopt
+
+    def make(dim: int) -> DiT:
+        return DiT(replace(SMALL, state=dim, local=local_channels(dim), context=dim, patch=2, width=16))
+
+    torch.manual_seed(1)
+    old, new = make(5), make(8)
+    nn.init.normal_(old.out_modulation[1].weight, std=0.2)
+    save_file(old.state_dict(), tmp_path / "model.safetensors")
+    assert set(adopt(new, tmp_path, shared=5)) == set(new.state_dict())
+
+    def widened(x: Tensor) -> Tensor:
+        return torch.cat([x, torch.randn(*x.shape[:2], 3)], 2)
+
+    state, known, context = torch.randn(2, 8, 5), torch.rand(2, 8, 5).round(), torch.randn(2, 12, 5)
+    local = torch.randn(2, 8, local_channels(5))
+    both = [local[..., : ROLL + 5], torch.randn(2, 8, 3), local[..., -2:]]
+    position = {"position": torch.arange(8.0).expand(2, 8), "time": torch.tensor([0.2, 0.7])}
+    position["context_position"] = torch.arange(12.0).expand(2, 12)
+    want = old(x=state, known=known, local=local, context=context, **position)
+    got = new(
+        x=widened(state), known=widened(known), local=torch.cat(both, 2), context=widened(context), **position
+    )
+    torch.testing.assert_close(got[..., :5], want)
+    assert float(got[..., 5:].abs().max()) == 0
+    with pytest.raises(ValueError, match="5 channels, not 4"):
+        adopt(make(8), tmp_path, shared=4)
 
 
 def test_refining_moves_the_decoder_only(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ Parts = Annotated[bool, typer.Option("--parts", help="Keep the state in files of
 def codec(
     data: Data,
     soundfont: Soundfonts,
-    out: Out = Path("runs/codec"),
+    out: Out = Path("runs/coarse"),
     max_minutes: Minutes = 55,
     max_steps: Steps = 100_000,
     seed: Seed = 0,
@@ -40,7 +40,7 @@ def codec(
     device: Device = "cpu",
     threads: Threads = 0,
 ) -> None:
-    """Train the piano codec on rendered performances and export its graphs into the run folder."""
+    """Train the coarse codec on rendered performances and export its graphs into the run folder."""
     from export.codec import export_codec
     from train.codec import train_codec
     from train.loop import LoopConfig, is_first_process
@@ -55,6 +55,36 @@ def codec(
 
 
 @app.command()
+def fine(
+    data: Data,
+    soundfont: Soundfonts,
+    coarse: Annotated[Path, typer.Option(help="Run folder of the coarse codec.")] = Path("runs/coarse"),
+    out: Out = Path("runs/codec"),
+    seed: Seed = 0,
+) -> None:
+    """Add fine channels to a coarse codec, and export the graphs of both together into the run folder."""
+    from export.codec import export_codec
+    from train.codec import fit_fine
+
+    model = fit_fine(coarse, data, soundfont, out, seed=seed)
+    typer.echo(f"largest difference from torch: {export_codec(model, out)}")
+
+
+@app.command()
+def restore(
+    bundle: Annotated[Path, typer.Option(help="A bundle's folder.", exists=True, file_okay=False)] = Path(
+        "pkontext/data/bundle"
+    ),
+    runs: Annotated[Path, typer.Option(help="Folder for the run folders.")] = Path("runs/restored"),
+) -> None:
+    """Make run folders of a bundle's networks, to train them on or to start others from."""
+    from train.restore import restore_bundle
+
+    for folder in restore_bundle(bundle, runs):
+        typer.echo(folder)
+
+
+@app.command()
 def refine(
     codec: CodecFolder = Path("runs/codec"),
     out: Out = Path("runs/refine"),
@@ -62,6 +92,7 @@ def refine(
     max_steps: Steps = 100_000,
     seed: Seed = 0,
     resume: Resume = False,
+    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-4,
     parts: Parts = False,
     device: Device = "cpu",
     threads: Threads = 0,
@@ -73,7 +104,7 @@ def refine(
 
     _set_threads(threads)
     loop = LoopConfig(
-        str(out), max_steps, max_minutes, lr=3e-4, ema=0.995, seed=seed, device=device, parts=parts
+        str(out), max_steps, max_minutes, lr=lr, ema=0.998, seed=seed, device=device, parts=parts
     )
     model = refine_decoder(codec, loop, resume=resume)
     if is_first_process():
@@ -145,6 +176,7 @@ def latents(
     conditioning: Annotated[
         str, typer.Option(help="notes: performed notes and deadpan; latents: deadpan latents alone.")
     ] = "notes",
+    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
     parts: Parts = False,
     device: Device = "cpu",
     threads: Threads = 0,
@@ -154,7 +186,7 @@ def latents(
     from train.loop import LoopConfig
 
     _set_threads(threads)
-    loop = LoopConfig(str(out), max_steps, max_minutes, lr=1e-3, seed=seed, device=device, parts=parts)
+    loop = LoopConfig(str(out), max_steps, max_minutes, lr=lr, seed=seed, device=device, parts=parts)
     train_latents(cache, loop, _frame_sec(codec), codec, resume=resume, init=init, conditioning=conditioning)
 
 
@@ -169,7 +201,7 @@ def everything(
         list[Path] | None, typer.Option(help="Further piano for the codec to hear; may be repeated.")
     ] = None,
     codec_minutes: Minutes = 55,
-    refine_minutes: Minutes = 30,
+    refine_minutes: Minutes = 60,
     curve_minutes: Minutes = 75,
     latent_minutes: Minutes = 72,
     max_steps: Steps = 100_000,
@@ -183,7 +215,9 @@ def everything(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise typer.BadParameter("`all` prepares data too: run it in one process, or launch its steps apart.")
     shared = {"max_steps": max_steps, "seed": seed, "parts": parts, "device": device}
-    codec(data, [soundfont, *(codec_soundfont or [])], runs / "codec", codec_minutes, **shared)
+    pianos = [soundfont, *(codec_soundfont or [])]
+    codec(data, pianos, runs / "coarse", codec_minutes, **shared)
+    fine(data, pianos, runs / "coarse", runs / "codec", seed)
     refine(runs / "codec", runs / "refine", refine_minutes, **shared)
     prepare(data, [soundfont], runs / "codec", cache, latents_per_piece=2)
     curves(cache, runs / "codec", runs / "curves", curve_minutes, **shared)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 from pkontext import synth
 from pkontext.stft import StftSpec
 from train import asap
-from train.codec_model import Codec, CodecConfig
-from train.loop import LoopConfig, fit, is_first_process
+from train.codec_model import LATENT_HOP, Codec, CodecConfig
+from train.fine_model import FineCodec, FineConfig
+from train.loop import LoopConfig, fit, git_revision, is_first_process, run_record
 from train.workers import spread
 
 
@@ -90,14 +92,14 @@ class CropBatches(Iterator[Tensor]):
     With ``vary``, the level moves by -14 to +6 dB, half of the crops pass a smooth random equaliser
     and some begin in silence, so that the codec meets other pianos, rooms and isolated attacks.
 
-    Yields float32 ``[batch, 8 * frames, bins]``.
+    Yields float32 ``[batch, frames * LATENT_HOP / hop, bins]``.
     """
 
     def __init__(
         self, pool: np.ndarray, batch: int, frames: int, stft: StftSpec, seed: int, vary: bool = True
     ) -> None:
         self.pool, self.batch, self.stft, self.vary = pool, batch, stft, vary
-        self.samples = frames * 8 * stft.hop + 2 * stft.lead
+        self.samples = frames * LATENT_HOP + 2 * stft.lead
         self.seed, self.step = seed, 0
         self.window = torch.hann_window(stft.n_fft)
         octave = np.log2(np.maximum(np.arange(stft.bins), 1)) / np.log2(stft.bins)  # 0 … 1 up the spectrum
@@ -137,10 +139,10 @@ class CropBatches(Iterator[Tensor]):
 class CodecLoss:
     """What the reconstruction of log magnitudes is judged by.
 
-    * ``level``: mean absolute error of log magnitudes, with up to five times the weight in frames
-      where energy rises and the three before, because softened attacks and echoes ahead of them are
-      what is heard.
-    * ``flux``: the same of their change from frame to frame.
+    * ``level``: mean absolute error of log magnitudes, with up to five times the weight where energy
+      rises within a quarter of a window and three quarters before, because softened attacks and echoes
+      ahead of them are what is heard.
+    * ``flux``: the same of their change within a quarter of a window.
     * ``bands``: error of the log energy in 96 mel bands, which the median that an absolute error
       seeks would bias downwards; ``energy``: the same of whole frames.
     * ``distance``: root mean square over the bins, mean over frames (a log-spectral distance); counts only
@@ -151,6 +153,7 @@ class CodecLoss:
 
     def __init__(self, stft: StftSpec, noise_max: float = 0.25, refine: bool = False) -> None:
         self.floor, self.noise_max, self.refine = stft.floor, noise_max, refine
+        self.span = max(stft.n_fft // (4 * stft.hop), 1)  # frames in which sound may rise or change
         self.bank = torch.from_numpy(mel_bank(stft.bins, 44100, 96))
 
     def __call__(self, model: nn.Module, log_mag: Tensor) -> dict[str, Tensor]:
@@ -159,13 +162,13 @@ class CodecLoss:
 
     def terms(self, decoded: Tensor, latents: Tensor, log_mag: Tensor) -> dict[str, Tensor]:
         """All terms and their weighted sum ``loss``."""
-        rise = log_mag.diff(dim=1).clamp(min=0).mean(2, keepdim=True)
-        rise = torch.cat([torch.zeros_like(rise[:, :1]), rise], 1).clamp(max=2)
-        ahead = nn.functional.pad(rise[..., 0], (0, 3))
-        rise = nn.functional.max_pool1d(ahead[:, None], 4, stride=1)[:, 0, :, None]
+        span = self.span
+        rise = (log_mag[:, span:] - log_mag[:, :-span]).clamp(min=0).mean(2)
+        ahead = nn.functional.pad(rise.clamp(max=2), (span, 3 * span))
+        rise = nn.functional.max_pool1d(ahead[:, None], 3 * span + 1, stride=1)[:, 0, :, None]
         error = decoded - log_mag
         level = (error.abs() * (1 + 2 * rise)).mean()
-        flux = (error.diff(dim=1).abs() * (1 + 2 * rise[:, 1:])).mean()
+        flux = ((error[:, span:] - error[:, :-span]).abs() * (1 + 2 * rise[:, span:])).mean()
         (our_bands, our_energy), (bands, energy) = self._bands(decoded), self._bands(log_mag)
         bands, energy = (our_bands - bands).abs().mean(), (our_energy - energy).abs().mean()
         z = latents.flatten(0, 1)
@@ -229,24 +232,94 @@ def train_codec(
         Crops a step and latent frames a crop.
     """
     config = config or CodecConfig()
-    stft = StftSpec()
-    rendered = Path(loop.out) / "pool.npy"  # kept for a resumed run
-    if resume and rendered.exists():
-        pool = np.load(rendered, mmap_mode="r")
-    else:
-        pool = render_excerpts(data, "train", soundfonts, seconds, count, loop.seed, workers, vary=True)
-        _save_array(rendered, pool)
-    held_out = render_excerpts(data, "val", soundfonts, 20.0, 12, loop.seed, workers)
-    _save_array(rendered.with_name("held_out.npy"), held_out)
+    pool, held_out = _audio(Path(loop.out), data, soundfonts, seconds, count, loop.seed, workers, resume)
     torch.manual_seed(loop.seed)
     model = Codec(config)
-    source = CropBatches(pool, batch, frames, stft, loop.seed)
+    source = CropBatches(pool, batch, frames, config.stft, loop.seed)
     if not resume:
         model.init_pca(torch.cat([next(source) for _ in range(60)]))
-    validation = next(CropBatches(held_out, 24, 48, stft, 1, vary=False))
-    loss = CodecLoss(stft)
+    validation = next(CropBatches(held_out, 16, 48, config.stft, 1, vary=False))
+    loss, meta = CodecLoss(config.stft), _meta(config, soundfonts, seconds, count)
+    trained = fit(model, loss, source, loop, meta, _validation(validation, loss), resume)
+    assert isinstance(trained, Codec)
+    trained.cpu().calibrate([next(source) for _ in range(40)])
+    save_calibrated(trained, Path(loop.out))
+    return trained
 
-    meta = {
+
+def fit_fine(
+    coarse: Path,
+    data: Path,
+    soundfonts: list[Path],
+    out: Path,
+    fine: int = FineConfig.fine,
+    width: int = FineConfig.fine_width,
+    seed: int = 0,
+    seconds: float = 60.0,
+    count: int = 160,
+    batches: int = 80,
+    workers: int = 2,
+) -> FineCodec:
+    """Add fine channels to a trained coarse codec, whose latents stay the first channels of the result's.
+
+    Nothing is trained here; the encoder is complete, and `refine_decoder` trains the decoder on.
+
+    Parameters
+    ----------
+    coarse : Path
+        Run folder of `train_codec`, or of a scalable codec, whose coarse part is used.
+    data, soundfonts, seconds, count
+        As for `train_codec`.
+    out : Path
+        Run folder of the result.
+    fine, width : int
+        Fine channels, and what the difference is narrowed to at 43 Hz first.
+    batches : int
+        Batches of 12 crops of 24 latent frames to fit on.
+    """
+    base = load_codec(coarse)
+    if isinstance(base, FineCodec):
+        encoder, trunk = base.encoder.coarse, base.encoder.expected
+    else:
+        encoder, trunk = base.encoder, base.decoder
+    config = FineConfig(encoder.config, fine, width)
+    pool, _ = _audio(out, data, soundfonts, seconds, count, seed, workers, found=True)
+    source = CropBatches(pool, 12, 24, config.stft, seed)
+    model = FineCodec(config)
+    model.fit(encoder, trunk, [next(source) for _ in range(batches)])
+    meta = _meta(config, soundfonts, seconds, count)
+    meta["data"]["coarse"] = run_record(coarse)
+    about = {"loop": {"seed": seed}, "revision": git_revision(), **meta}
+    (out / "config.json").write_text(json.dumps(about, indent=1))
+    save_calibrated(model, out)
+    return model.eval()
+
+
+def _audio(
+    out: Path,
+    data: Path,
+    soundfonts: list[Path],
+    seconds: float,
+    count: int,
+    seed: int,
+    workers: int,
+    found: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Audio to train and to validate on, kept in the run folder; ``found`` uses what is there."""
+    rendered = out / "pool.npy"
+    held = out / "held_out.npy"
+    if found and rendered.exists() and held.exists():
+        return np.load(rendered, mmap_mode="r"), np.load(held)
+    pool = render_excerpts(data, "train", soundfonts, seconds, count, seed, workers, vary=True)
+    _save_array(rendered, pool)
+    held_out = render_excerpts(data, "val", soundfonts, 20.0, 12, seed, workers)
+    _save_array(held, held_out)
+    return pool, held_out
+
+
+def _meta(config: CodecConfig | FineConfig, soundfonts: list[Path], seconds: float, count: int) -> dict:
+    """What ``config.json`` says of a codec's sizes and data."""
+    return {
         "codec": config.to_dict(),
         "data": {
             "excerpts": count,
@@ -255,30 +328,35 @@ def train_codec(
             "varied": "level, equaliser, detuning, reverb",
         },
     }
-    trained = fit(model, loss, source, loop, meta, _validation(validation, loss), resume)
-    assert isinstance(trained, Codec)
-    trained.cpu().calibrate([next(source) for _ in range(40)])
-    save_calibrated(trained, Path(loop.out))
-    return trained
 
 
 class Refiner(nn.Module):
-    """The decoder of a codec, trained on beside its frozen encoder; called as `Codec` is."""
+    """The decoder of a codec, trained on beside its frozen encoder; called as `Codec` is.
 
-    def __init__(self, codec: Codec) -> None:
+    In training, the fine channels of a fifth of the crops fade by a random factor, as a latent network's
+    cautious guesses of them do, so that the decoder falls back on the coarse ones.
+    """
+
+    def __init__(self, codec: Codec | FineCodec) -> None:
         super().__init__()
         self.decoder = codec.decoder
         self._encoder = [codec.encoder.eval()]  # in a list, so that it is no part of this module
+        self._coarse = codec.encoder.config.coarse.dim if isinstance(codec, FineCodec) else None
 
     def forward(self, log_mag: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             latents = self._encoder[0].to(log_mag.device)(log_mag)
-        return self.decoder(latents + noise * torch.randn_like(latents)), latents
+        seen = latents + noise * torch.randn_like(latents)
+        if self.training and self._coarse is not None:
+            factor = torch.rand(len(seen), 1, 1, device=seen.device)
+            factor = torch.where(torch.rand_like(factor) < 0.2, factor, 1.0)
+            seen = torch.cat([seen[..., : self._coarse], factor * seen[..., self._coarse :]], 2)
+        return self.decoder(seen), latents
 
 
 def refine_decoder(
-    codec: Path, loop: LoopConfig, batch: int = 12, frames: int = 24, resume: bool = False
-) -> Codec:
+    codec: Path, loop: LoopConfig, batch: int = 8, frames: int = 24, resume: bool = False
+) -> Codec | FineCodec:
     """Train only the decoder on, for a smaller log-spectral distance; latents keep their meaning.
 
     Parameters
@@ -288,11 +366,12 @@ def refine_decoder(
     loop : LoopConfig
         ``out`` is the refinement's own run folder.
     """
-    model, stft = load_codec(codec), StftSpec()
+    model = load_codec(codec)
+    stft = model.encoder.config.stft
     loss = CodecLoss(stft, refine=True)
     pool = np.load(codec / "pool.npy", mmap_mode="r")
     source = CropBatches(pool, batch, frames, stft, loop.seed + 1)
-    validation = next(CropBatches(np.load(codec / "held_out.npy"), 24, 48, stft, 1, vary=False))
+    validation = next(CropBatches(np.load(codec / "held_out.npy"), 16, 48, stft, 1, vary=False))
     meta = {"refines": codec.name, "data": {}}
     fit(Refiner(model), loss, source, loop, meta, _validation(validation, loss), resume)
     save_calibrated(model, codec)
@@ -318,7 +397,7 @@ def _save_array(path: Path, array: np.ndarray) -> None:
         np.save(path, array)
 
 
-def save_calibrated(model: Codec, out: Path) -> None:
+def save_calibrated(model: Codec | FineCodec, out: Path) -> None:
     """Write the weights with their fixed latent statistics; of several processes, the first one."""
     from safetensors.torch import save_file
 
@@ -327,14 +406,21 @@ def save_calibrated(model: Codec, out: Path) -> None:
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, out / "codec.safetensors")
 
 
-def load_codec(run: Path) -> Codec:
+def load_codec(run: Path) -> Codec | FineCodec:
     """Load a trained codec from its run folder; strict."""
-    import json
-
     from safetensors.torch import load_file
 
-    stored = json.loads((run / "config.json").read_text())["codec"]
-    config = replace(CodecConfig(), **{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
-    model = Codec(config)
+    model = make_codec(json.loads((run / "config.json").read_text())["codec"])
     model.load_state_dict(load_file(run / "codec.safetensors"))
     return model.eval()
+
+
+def make_codec(sizes: dict) -> Codec | FineCodec:
+    """An untrained codec of the sizes in a run's ``config.json``."""
+    if "coarse" not in sizes:
+        return Codec(_config(sizes))
+    return FineCodec(replace(FineConfig(), **(sizes | {"coarse": _config(sizes["coarse"])})))
+
+
+def _config(sizes: dict) -> CodecConfig:
+    return replace(CodecConfig(), **{k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()})

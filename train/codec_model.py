@@ -12,6 +12,11 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from pkontext.stft import StftSpec
+
+#: Samples of a latent frame.
+LATENT_HOP = 4096
+
 
 @dataclass(frozen=True)
 class CodecConfig:
@@ -36,6 +41,11 @@ class CodecConfig:
     def frames_per_latent(self) -> int:
         """STFT frames that make one latent frame."""
         return self.stack[0] * self.stack[1]
+
+    @property
+    def stft(self) -> StftSpec:
+        """The spectra that it sees."""
+        return StftSpec(2 * (self.bins - 1), LATENT_HOP // self.frames_per_latent)
 
     @property
     def encode_context(self) -> int:
@@ -100,15 +110,13 @@ class Encoder(nn.Module):
         return (self.raw(log_mag) - self.latent_mean) / self.latent_std
 
 
-class Decoder(nn.Module):
-    """Latents ``[batch, frames, dim]`` to log magnitudes ``[batch, 8 * frames, bins]``."""
+class Trunk(nn.Module):
+    """A decoder up to its last layer: latents ``[batch, frames, dim]`` to ``[batch, 4 * frames, width]``."""
 
-    def __init__(self, config: CodecConfig) -> None:
+    def __init__(self, config: CodecConfig, dim: int) -> None:
         super().__init__()
-        self.config = config
-        self.register_buffer("bin_mean", torch.zeros(config.bins))
-        c = config
-        self.inp = nn.Linear(c.dim, c.latent_width)
+        c, self._stack = config, config.stack[1]
+        self.inp = nn.Linear(dim, c.latent_width)
         self.deep = nn.Sequential(
             *(Block(c.latent_width, c.latent_kernel, c.expansion) for _ in range(c.decoder_blocks[0]))
         )
@@ -116,12 +124,31 @@ class Decoder(nn.Module):
         self.middle = nn.Sequential(
             *(Block(c.width, c.kernel, c.expansion) for _ in range(c.decoder_blocks[1]))
         )
-        self.out = nn.Linear(c.width, c.stack[0] * c.bins)
+
+    def hidden(self, latents: Tensor) -> Tensor:
+        """What the last layer reads."""
+        return self.middle(self.unstacked(self.unfold(self.deep(self.inp(latents)))))
+
+    def unstacked(self, x: Tensor) -> Tensor:
+        """Latent frames ``[batch, frames, 4 * width]`` as middle frames ``[batch, 4 * frames, width]``."""
+        return x.unflatten(2, (self._stack, -1)).flatten(1, 2)
 
     def forward(self, latents: Tensor) -> Tensor:
-        c = self.config
-        x = self.unfold(self.deep(self.inp(latents))).unflatten(2, (c.stack[1], -1)).flatten(1, 2)
-        return self.out(self.middle(x)).unflatten(2, (c.stack[0], -1)).flatten(1, 2) + self.bin_mean
+        return self.hidden(latents)
+
+
+class Decoder(Trunk):
+    """Latents ``[batch, frames, dim]`` to log magnitudes ``[batch, 8 * frames, bins]``."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__(config, config.dim)
+        self.config = config
+        self.register_buffer("bin_mean", torch.zeros(config.bins))
+        self.out = nn.Linear(config.width, config.stack[0] * config.bins)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        x = self.out(self.hidden(latents))
+        return x.unflatten(2, (self.config.stack[0], -1)).flatten(1, 2) + self.bin_mean
 
 
 class Codec(nn.Module):
@@ -176,9 +203,9 @@ class Codec(nn.Module):
         enc.bin_mean.copy_(mean)
         dec.bin_mean.copy_(mean)
         x = (log_mag - mean).unflatten(1, (-1, c.stack[0])).flatten(2)
-        first = _principal(x.flatten(0, 1), c.width)
+        first = principal(x.flatten(0, 1), c.width)
         y = (x @ first).unflatten(1, (-1, c.stack[1])).flatten(2)
-        second = _principal(y.flatten(0, 1), c.latent_width)
+        second = principal(y.flatten(0, 1), c.latent_width)
         std = (y.flatten(0, 1) @ second[:, : c.dim]).std(0)
         enc.latent_mean.zero_()
         enc.latent_std.fill_(1)
@@ -192,7 +219,13 @@ class Codec(nn.Module):
         dec.out.weight.copy_(first)
 
 
-def _principal(rows: Tensor, count: int) -> Tensor:
-    """Leading eigenvectors of the covariance of ``rows`` ``[n, d]`` as columns ``[d, count]``."""
-    _, vectors = torch.linalg.eigh(rows.T.double() @ rows.double() / len(rows))
-    return vectors.flip(1)[:, :count].float()
+def principal(rows: Tensor, count: int) -> Tensor:
+    """Leading eigenvectors of the second moments of ``rows`` ``[n, d]`` as columns ``[d, count]``."""
+    few = count <= len(rows) < rows.shape[1]
+    square = torch.zeros(1, dtype=torch.double)
+    for part in [rows.T] if few else rows.split(8192):
+        square = square + (part.T @ part).double()
+    if len(square) > 2048:  # where double precision would take minutes
+        square = square.float() / len(rows)
+    vectors = torch.linalg.eigh(square)[1].flip(1)[:, :count].float()
+    return torch.linalg.qr(rows.T @ vectors)[0] if few else vectors

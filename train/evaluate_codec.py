@@ -21,6 +21,7 @@ import typer
 from tqdm import tqdm
 
 from pkontext import synth
+from pkontext.bundle import CodecEntry
 from pkontext.codec import open_codec_folder
 from pkontext.phase import PhaseStream
 from pkontext.stft import StftSpec, log_magnitude
@@ -38,6 +39,7 @@ SYSTEMS = {
     "ours": "**this codec**",
     "noise10": "this codec, latents with 10 % noise",
     "noise20": "this codec, latents with 20 % noise",
+    "beside": "the codec beside it",
     "music2latent": "Music2Latent",
 }
 Row = dict[str, float]
@@ -53,6 +55,7 @@ class Job:
     music2latent: Path | None
     notes: bool
     seed: int
+    beside: Path | None = None
 
 
 def main(
@@ -61,13 +64,15 @@ def main(
     unseen: Annotated[Path, typer.Option(help="A piano that it never heard.", exists=True)],
     codec: Annotated[Path, typer.Option(help="Run folder of the exported codec.")] = Path("runs/codec"),
     music2latent: Annotated[Path | None, typer.Option(help="Folder of an exported Music2Latent.")] = None,
+    beside: Annotated[Path | None, typer.Option(help="Folder of another exported piano codec.")] = None,
+    beside_name: Annotated[str, typer.Option(help="What its row is called.")] = SYSTEMS["beside"],
     out: Annotated[Path, typer.Option(help="Folder for results; found ones are kept.")] = Path(
         "runs/evaluate_codec"
     ),
     split: Annotated[str, typer.Option(help="Split of the data to measure on.")] = "test",
     excerpts: Annotated[int, typer.Option(help="Excerpts of each piano.")] = 6,
     seconds: Annotated[float, typer.Option(help="Length of an excerpt.")] = 15.0,
-    notes: Annotated[bool, typer.Option(help="Transcribe (half a minute of CPU time a row).")] = True,
+    notes: Annotated[bool, typer.Option(help="Transcribe (ten seconds of CPU time a row).")] = True,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
     markdown: Annotated[Path | None, typer.Option(help="Put the table between this file's marks.")] = None,
@@ -81,7 +86,9 @@ def main(
     tables = []
     for name, font in (("a piano of the training", soundfont), ("a piano it never heard", unseen)):
         rendered = render_excerpts(data, split, [font], seconds, excerpts, seed, workers)
-        jobs = [Job(audio, codec, pca, music2latent, notes, seed + i) for i, audio in enumerate(rendered)]
+        jobs = [
+            Job(audio, codec, pca, music2latent, notes, seed + i, beside) for i, audio in enumerate(rendered)
+        ]
         files = [out / f"{font.stem}.{digest(job)}.json" for job in jobs]
         left = [i for i, file in enumerate(files) if not file.exists()]
         for i, row in zip(
@@ -92,7 +99,7 @@ def main(
             files[i].write_text(json.dumps(row, indent=1))
         rows = [json.loads(file.read_text()) for file in files]
         title = f"{name}: {font.stem}, {excerpts} excerpts of {seconds:g} s of the {split} split"
-        tables += [*table(title, rows), ""]
+        tables += [*table(title, rows, SYSTEMS | {"beside": beside_name}), ""]
         tables += [attacks_line(codec, font), ""]
         if figures is not None:
             draw(rendered, rows, codec, figures, font.stem)
@@ -124,12 +131,21 @@ def make_pca(data: Path, soundfonts: list[Path], codec: Path, out: Path, seed: i
 
     from train.codec import CropBatches, load_codec, save_calibrated
     from train.codec_model import Codec as TorchCodec
+    from train.codec_model import CodecConfig
 
-    config = load_codec(codec).encoder.config
+    ours = load_codec(codec).encoder.config
+    config = CodecConfig(
+        bins=ours.stft.n_fft // 2 + 1,
+        stack=(ours.frames_per_latent // 4, 4),
+        latent_width=ours.dim,
+        dim=ours.dim,
+        encoder_blocks=(0, 0),
+        decoder_blocks=(0, 0),
+    )
     torch.manual_seed(seed)
     model = TorchCodec(config)
     pool = render_excerpts(data, "train", soundfonts, 30.0, 40, seed, 1)
-    source = CropBatches(pool, 12, 24, StftSpec(), seed)
+    source = CropBatches(pool, 12, 24, config.stft, seed)
     batches = [next(source) for _ in range(60)]
     model.init_pca(torch.cat(batches))
     model.calibrate(batches)
@@ -141,7 +157,7 @@ def make_pca(data: Path, soundfonts: list[Path], codec: Path, out: Path, seed: i
 def digest(job: Job) -> str:
     """What names the result of a job: hash of its audio, systems and settings."""
     found = hashlib.sha256(job.audio.tobytes())
-    for folder in (job.codec, job.music2latent):
+    for folder in (job.codec, job.music2latent, job.beside):
         for name in ("encoder.onnx", "decoder.onnx"):
             found.update(b"" if folder is None else (folder / name).read_bytes())
     found.update(f"{job.notes} {job.seed}".encode())
@@ -168,21 +184,22 @@ def measure_excerpt(job: Job) -> dict[str, Row]:
 def decoded_by_all(original: np.ndarray, job: Job) -> Iterator[tuple[str, np.ndarray]]:
     """Name of each system and what it makes of the audio, ``[n]``."""
     n = len(original)
-    spec = StftSpec()
-    padded = np.pad(original, (spec.lead, spec.lead + -n % (8 * spec.hop)))
+    codec = open_codec_folder(job.codec, 1, "cpu")
+    spec = _stft(codec.entry)
+    padded = np.pad(original, (spec.lead, spec.lead + -n % codec.entry.hop))
     log_mag = log_magnitude(padded, spec)
     yield "phase", _with_phase(log_mag, spec)[:n]
     yield "pca", _with_phase(_through_pca(job.pca, log_mag), spec)[:n]
-    codec = open_codec_folder(job.codec, 1, "cpu")
     latents = codec.encode(original)
     rng = np.random.default_rng(job.seed)
     yield "ours", codec.decode(latents)[:n, 0]
     for percent in (10, 20):
         noise = rng.standard_normal(latents.shape).astype(np.float32)
         yield f"noise{percent}", codec.decode(latents + np.float32(percent / 100) * noise)[:n, 0]
-    if job.music2latent is not None:
-        other = open_codec_folder(job.music2latent, 1, "cpu")
-        yield "music2latent", other.decode(other.encode(original))[:n, 0]
+    for name, folder in (("beside", job.beside), ("music2latent", job.music2latent)):
+        if folder is not None:
+            other = open_codec_folder(folder, 1, "cpu")
+            yield name, other.decode(other.encode(original))[:n, 0]
 
 
 def isolated_notes(soundfont: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -206,7 +223,7 @@ def attacks_line(codec: Path, soundfont: Path) -> str:
     audio, onsets = isolated_notes(soundfont)
     opened = open_codec_folder(codec, 0, "cpu")
     decoded = opened.decode(opened.encode(audio))[: len(audio), 0]
-    spec = StftSpec()
+    spec = _stft(opened.entry)
     whole = log_magnitude(np.pad(audio, (spec.lead, spec.lead + -len(audio) % spec.hop)), spec)
     exact = _with_phase(whole, spec)[: len(audio)]
     parts = []
@@ -246,7 +263,7 @@ def speed_line(codec: Path, audio: np.ndarray) -> str:
     return f"It {speeds} real time on this machine's cores ({len(sound) / RATE:.0f} s of audio)."
 
 
-def table(title: str, rows: list[dict[str, Row]]) -> list[str]:
+def table(title: str, rows: list[dict[str, Row]], labels: dict[str, str] = SYSTEMS) -> list[str]:
     """Markdown lines: one row a system, means over excerpts, F1 with its standard error."""
     gathered: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -259,7 +276,7 @@ def table(title: str, rows: list[dict[str, Row]]) -> list[str]:
         " | flux r | sharpness, 23 / 46 ms | level, dB |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, label in SYSTEMS.items():
+    for name, label in labels.items():
         if name not in gathered:
             if name == "music2latent":
                 lines.append(f"| {label} | weights not at hand |  |  |  |  |  |  |  |  |")
@@ -283,7 +300,11 @@ def table(title: str, rows: list[dict[str, Row]]) -> list[str]:
 def _notes(samples: np.ndarray) -> np.ndarray:
     from train.transcribe import transcribe
 
-    return transcribe(samples, RATE)
+    return transcribe(samples, RATE, one_window=True)
+
+
+def _stft(entry: CodecEntry) -> StftSpec:
+    return StftSpec(entry.n_fft, entry.stft_hop, entry.floor)
 
 
 def _with_phase(log_mag: np.ndarray, spec: StftSpec) -> np.ndarray:

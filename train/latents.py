@@ -22,7 +22,7 @@ from pkontext.windows import context_window
 from train.adopt import adopt
 from train.curves import seeded_validation, task_loss
 from train.dit_model import DiT, DiTConfig
-from train.loop import LoopConfig, fit
+from train.loop import LoopConfig, fit, run_record
 
 
 class LatentData:
@@ -59,7 +59,9 @@ class LatentData:
         }
 
 
-def channel_weights(decoder: Graph, data: LatentData, floor: float = 0.1, probes: int = 6) -> np.ndarray:
+def channel_weights(
+    decoder: Graph, data: LatentData, context: int, floor: float = 0.1, probes: int = 4
+) -> np.ndarray:
     """How much an error in each latent channel matters in the decoded log magnitudes.
 
     Parameters
@@ -67,26 +69,28 @@ def channel_weights(decoder: Graph, data: LatentData, floor: float = 0.1, probes
     decoder : Graph
         The codec's decoder.
     data : LatentData
+    context : int
+        Latent frames on each side that can change what a frame is decoded to.
     floor : float
         Share of the weight that is the same for all channels.
     probes : int
-        Windows of 32 frames to measure on.
+        Places to measure at.
 
     Returns
     -------
     ndarray
-        float32 ``[dim]``, mean one: squared change of log magnitude for a small step in a channel.
+        float32 ``[dim]``, mean one: squared change of log magnitudes for a step in a channel of one frame.
     """
     step = np.float32(0.3)
     change = np.zeros(data.dim)
     for index in np.linspace(0, len(data.items) - 1, probes).astype(int):
         latents = data.items[index]["latents"]
         middle = len(latents) // 2
-        window = latents[middle : middle + 32].astype(np.float32)[None]
+        window = latents[middle - context : middle + context + 1].astype(np.float32)[None]
         base = decoder(latents=window)
         for channel in range(data.dim):
             moved = window.copy()
-            moved[..., channel] += step
+            moved[:, context, channel] += step
             change[channel] += np.mean((decoder(latents=moved) - base) ** 2)
     return (floor + (1 - floor) * change / change.mean()).astype(np.float32)
 
@@ -96,9 +100,10 @@ def loss_weights(codec: Path, data: LatentData) -> np.ndarray:
 
     They are measured in log magnitudes, so codecs that decode to anything else have ones.
     """
-    if read_codec_folder(codec)[0].kind != "log-magnitude":
+    entry, _ = read_codec_folder(codec)
+    if entry.kind != "log-magnitude":
         return np.ones(data.dim, np.float32)
-    return channel_weights(Graph(codec / "decoder.onnx", 1, "cpu"), data)
+    return channel_weights(Graph(codec / "decoder.onnx", 1, "cpu"), data, entry.decode_context)
 
 
 class LatentBatches(Iterator[dict[str, Tensor]]):
@@ -164,6 +169,15 @@ def latent_loss(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]
     return task_loss(model, batch, power=1.0, shift=-0.2, pure=0.0)
 
 
+def _shared_channels(codec: Path | None, init: Path) -> int:
+    """Channels of the other network's latents, if the codec keeps their meaning; else 0."""
+    if codec is None or not (codec / "config.json").exists():
+        return 0
+    sizes = json.loads((codec / "config.json").read_text()).get("codec", {})
+    dim = json.loads((init / "config.json").read_text())["dit"]["state"]
+    return dim if dim == sizes.get("coarse", {}).get("dim") else 0
+
+
 def train_latents(
     cache: Path,
     loop: LoopConfig,
@@ -183,7 +197,8 @@ def train_latents(
 
     With the ``codec``'s run folder the loss weights each channel by what it does to the sound, if
     the codec decodes to log magnitudes; other codecs' channels weigh the same. ``init`` is a run
-    folder to start from, see `train.adopt`. With ``conditioning`` "latents" the network sees deadpan
+    folder to start from, see `train.adopt`; when it was trained on the coarse channels of this codec, it
+    keeps what it can do. With ``conditioning`` "latents" the network sees deadpan
     latents as context and nothing else, which is PianoKontext's conditioning.
     """
     data = LatentData(cache / "latents" / "train", frame_sec)
@@ -198,11 +213,11 @@ def train_latents(
     )
     torch.manual_seed(loop.seed)
     model = DiT(config)
-    started = None if init is None else init.name
+    started = None if init is None else run_record(init).get("bundle", init.name)
     if resume and (Path(loop.out) / "config.json").exists():
         started = json.loads((Path(loop.out) / "config.json").read_text()).get("init")
     if init is not None and not resume:
-        adopt(model, init)
+        adopt(model, init, _shared_channels(codec, init))
     held_out = LatentBatches(
         LatentData(cache / "latents" / "val", frame_sec), 12, frames, 1, drop=0.0, conditioning=conditioning
     )

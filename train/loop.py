@@ -147,6 +147,34 @@ def git_revision() -> str:
     return result.stdout.strip() if result.returncode == 0 else "unknown"
 
 
+def run_record(run: Path) -> dict[str, Any]:
+    """Data, steps, minutes and last validation loss of a run; of one from a bundle, the bundle's words.
+
+    A run that nothing was trained in has data alone.
+    """
+    meta = json.loads((run / "config.json").read_text())
+    if "record" in meta:
+        return meta["record"]
+    started = {"started_from": meta["init"]} if meta.get("init") else {}
+    record = {**meta["data"], **started, "revision": meta["revision"]}
+    if not (run / "log.csv").exists():
+        return record
+    with (run / "log.csv").open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    losses = [float(row["value"]) for row in rows if row["name"] == "val_loss"]
+    agreement = {
+        row["name"].removeprefix("val_"): round(float(row["value"]), 3)
+        for row in rows
+        if row["name"].startswith("val_") and row["name"].endswith("_r")
+    }
+    return record | {
+        "steps": int(rows[-1]["step"]),
+        "minutes": round(float(rows[-1]["minutes"]), 1),
+        "val_loss": losses[-1],
+        **({"agreement": agreement} if agreement else {}),
+    }
+
+
 class _Run:
     """What one process holds of a run: the model as it is and as it runs in parallel, and the rest."""
 

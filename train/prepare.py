@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pkontext import synth
-from pkontext.codec import Codec, open_codec_folder
+from pkontext.codec import Codec, PianoCodec, open_codec_folder
 from pkontext.curves import sounding_end
 from pkontext.deadpan import TAIL_FRAMES
 from pkontext.features import KEYS, LOWEST_KEY
@@ -42,6 +42,8 @@ from train.workers import spread
 VERSION = 2
 #: A pair is left out when half of its notes disagree with the alignment by more than this.
 MAX_MEDIAN_ERROR_SEC = 0.12
+#: Latent frames that a call of the codec encodes.
+BLOCK = 128
 #: Largest transposition of a variation, semitones.
 TRANSPOSE = 4
 
@@ -254,7 +256,13 @@ def _file_hash(path: Path) -> bytes:
 
 
 def _load_codec(folder: Path) -> Codec:
-    """Open the exported codec of a run folder, once a process, on one thread."""
+    """Open the exported codec of a run folder, once a process, on one thread.
+
+    Our own works in longer blocks than for playing: less of what it computes is context.
+    """
     if folder not in _codecs:
-        _codecs[folder] = open_codec_folder(folder, 1, "cpu")
+        codec = open_codec_folder(folder, 1, "cpu")
+        if isinstance(codec, PianoCodec):
+            codec.entry = replace(codec.entry, block=BLOCK)
+        _codecs[folder] = codec
     return _codecs[folder]
