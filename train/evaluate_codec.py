@@ -35,7 +35,7 @@ MARK = ("<!-- table -->", "<!-- /table -->")
 #: Rows of the table, in order.
 SYSTEMS = {
     "phase": "exact magnitudes, phase reconstructed (the ceiling)",
-    "pca": "the same latents by PCA alone, untrained",
+    "pca": "as many channels by PCA alone, untrained",
     "ours": "**this codec**",
     "noise10": "this codec, latents with 10 % noise",
     "noise20": "this codec, latents with 20 % noise",
