@@ -35,7 +35,8 @@ lint: setup-dev ## style and types
 REALTIME := $(shell grep -lE 'tests.(jack_server|live_midi) import' tests/test_*.py)
 test: lint ## lint, then the tests
 	@for file in $(REALTIME); do \
-		$(BIN)/python -m pytest -q $$file || $(BIN)/python -m pytest -q $$file --last-failed || exit 1; \
+		timeout -k 10 600 $(BIN)/python -m pytest -q $$file \
+			|| timeout -k 10 600 $(BIN)/python -m pytest -q $$file --last-failed || exit 1; \
 	done
 	@$(BIN)/python -m pytest -m "not realtime"
 

@@ -297,6 +297,7 @@ class Recorder:
         self._jack = _load_jack()
         self._client: Any = None
         self._done = threading.Event()
+        self._asking = threading.Lock()
 
     def __enter__(self) -> Self:
         jack, cells = self._jack, self._cells
@@ -375,7 +376,15 @@ class Recorder:
             self._connect()
 
     def _connect(self) -> int:
-        """Connect output ``k`` of every source to input ``k``; return the number of outputs found."""
+        """Connect output ``k`` of every source to input ``k``; return the number of outputs found.
+
+        One thread at a time: libjack sends a client's requests through one socket and does not keep them
+        apart, and after a request that was mixed up it takes the server for dead in the whole process.
+        """
+        with self._asking:
+            return self._connect_all()
+
+    def _connect_all(self) -> int:
         found: dict[bytes, int] = {}
         total = 0
         ports = self._jack.jack_get_ports(self._client, None, _AUDIO, c_ulong(_IS_OUTPUT))
