@@ -31,7 +31,8 @@ lint: setup-dev ## style and types
 	@$(BIN)/pyright
 
 # What runs through a sound server has a process for each file, as JACK's library keeps the state of one server in
-# a process, and a second chance: a server drops a client that a busy machine keeps waiting.
+# a process, and a second chance: a server drops a client that a busy machine keeps waiting, and JACK's library may
+# then wait for ever.
 REALTIME := $(shell grep -lE 'tests.(jack_server|live_midi) import' tests/test_*.py)
 test: lint ## lint, then the tests
 	@for file in $(REALTIME); do \
